@@ -1,0 +1,93 @@
+"""Canonical JSON: one value, one sequence of bytes (RFC 8785, restricted to what a ledger may hold).
+
+Rules
+- Objects, arrays, strings, integers within ±(2^53 - 1), booleans and null. Floats are refused: nothing that is hashed
+  may depend on how a float is printed.
+- Keys are sorted by UTF-16 code units (RFC 8785, section 3.2.3); no white space; the escapes of section 3.2.2.2.
+- Decoding refuses duplicate keys and any text that is not already canonical.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NoReturn
+
+from perturbnet.errors import PerturbError
+
+Json = dict[str, Any] | list[Any] | str | int | bool | None
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+class NotCanonical(PerturbError):
+    """A value or a text that has no canonical form."""
+
+
+def encode(value: Json) -> bytes:
+    """Return the canonical UTF-8 bytes of `value`.
+
+    Raises:
+        NotCanonical: a float, an integer beyond ±(2^53 - 1), a key that is not a string, a lone surrogate.
+
+    """
+    ordered = _ordered(value)
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise NotCanonical(f"a string holds a lone surrogate: {error.reason}") from None
+
+
+def decode(data: bytes) -> Json:
+    """Parse canonical bytes.
+
+    Raises:
+        NotCanonical: not JSON, a duplicate key, a float, or not the canonical form of what it says.
+
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
+        raise NotCanonical(f"not JSON: {error}") from None
+    if encode(value) != data:
+        raise NotCanonical("the text is not in canonical form (RFC 8785)")
+    return value  # type: ignore[no-any-return]
+
+
+def digest(value: Json) -> str:
+    """Hex SHA-256 of the canonical bytes."""
+    return hashlib.sha256(encode(value)).hexdigest()
+
+
+def _ordered(value: Any) -> Any:  # noqa: ANN401 - the input is checked here
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        if abs(value) > MAX_SAFE_INTEGER:
+            raise NotCanonical(f"the integer {value} is beyond 2^53 - 1; write it as a string")
+        return int(value)
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise NotCanonical(f"the key {key!r} is not a string")
+        return {key: _ordered(value[key]) for key in sorted(value, key=_utf16)}
+    raise NotCanonical(f"{type(value).__name__} {value!r} has no canonical form; use integers and strings")
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise NotCanonical(f"the key {key!r} appears twice")
+        found[key] = value
+    return found
+
+
+def _no_float(text: str) -> NoReturn:
+    raise NotCanonical(f"the number {text} is not an integer")
