@@ -1,0 +1,16 @@
+"""Settings: one registry, three sources, no global state. See `settings` for the list and `loading` for precedence."""
+
+from perturbnet.config.loading import FILE_VARIABLE, Loaded, load_settings, parse_value, require_live
+from perturbnet.config.settings import PREFIX, Setting, Settings, registry
+
+__all__ = [
+    "FILE_VARIABLE",
+    "PREFIX",
+    "Loaded",
+    "Setting",
+    "Settings",
+    "load_settings",
+    "parse_value",
+    "registry",
+    "require_live",
+]
