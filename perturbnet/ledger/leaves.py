@@ -1,0 +1,221 @@
+"""The kinds of leaves: what a validator says, for ever, in integers and strings.
+
+Rules (design: ledger.md)
+- A leaf is canonical JSON (RFC 8785): `{"kind": …, fields…}`; its hash is SHA-256(0x00 || bytes), RFC 6962's leaf hash.
+- Every kind is one frozen dataclass below; a field of another type, a missing or an unknown one is refused on reading.
+- Fields only ever hold integers, strings and lists of them: no float is hashed as text.
+- A leaf refers to another by its index in the log.
+- Scores are parts per 10^9, times are milliseconds, epsilon and the rules' numbers are decimal text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, get_type_hints
+
+from perturbnet import canonical
+from perturbnet.errors import LedgerCorrupt
+
+_KINDS: dict[str, type[Leaf]] = {}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One entry of the log."""
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, kind: str) -> None:
+        """Register the kind's name."""
+        cls.kind = kind
+        _KINDS[kind] = cls
+
+    def encode(self) -> bytes:
+        """The canonical bytes that are stored and hashed."""
+        return canonical.encode({"kind": self.kind, **asdict(self)})
+
+
+@dataclass(frozen=True)
+class ConfigLeaf(Leaf, kind="config"):
+    """What a run of the validator computes with; written when it changes. Later leaves refer to it."""
+
+    validator: str  # hotkey, ss58
+    netuid: int
+    code_version: str
+    model_name: str
+    model_digest: str
+    engine: str
+    environment: dict[str, str]
+    dataset: dict[str, str | int]  # repository, revision, split, rows, manifest_digest
+    fingerprint: str  # the traversal's: SHA-256 of `dataset`
+    protocol_fingerprint: str
+
+
+@dataclass(frozen=True)
+class RulesLeaf(Leaf, kind="rules"):
+    """The network's rules from a block on: gates, weights, histories, selection."""
+
+    version: int
+    activation_block: int
+    gates: dict[str, str | int]  # see protocol.Rules
+    history: dict[str, int | str]  # history_size, min_processed_count, duplicates, burn_uid ("" for none)
+    selection: dict[str, int | str]  # k, exploration, group_by_coldkey, group_by_ip (0 or 1)
+
+
+@dataclass(frozen=True)
+class EpochLeaf(Leaf, kind="epoch"):
+    """A pass over the data set begins; commits to the key of every segment."""
+
+    epoch: int
+    fingerprint: str
+    rows: int
+    segment_draws: int
+    commitments: list[str]
+    reason: str  # first, finished, fingerprint_changed
+
+
+@dataclass(frozen=True)
+class SegmentLeaf(Leaf, kind="segment"):
+    """A segment is over; its key is public."""
+
+    epoch: int
+    segment: int
+    key: str
+
+
+@dataclass(frozen=True)
+class SkipLeaf(Leaf, kind="skip"):
+    """A draw that gave no challenge: the row is unreadable, or no challenge can be built from it."""
+
+    epoch: int
+    draw: int
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class MetagraphLeaf(Leaf, kind="metagraph"):
+    """Who is registered, as the chain said; written when it changed."""
+
+    block: int
+    netuid: int
+    neurons: list[list[int | str]]  # uid, hotkey, coldkey, permit (0 or 1), announced ip ("" for none), port
+
+
+@dataclass(frozen=True)
+class ChallengeLeaf(Leaf, kind="challenge"):
+    """A challenge, before it is sent."""
+
+    round: int
+    config: int
+    rules: int
+    metagraph: int
+    epoch: int
+    draw: int
+    row: int
+    attempt: int
+    block: int
+    task_id: str
+    nonce: str  # 32 random bytes, hex: no two challenges have the same hash
+    epsilon: str
+    freshness: dict[str, int | str]  # empty when switched off; see challenges.Freshness
+    true_label: str
+    true_index: int
+    source_label: str
+    clean_pixels: str
+    clean_logits: str
+    selection_seed: str
+    asked: list[int]
+    created_ms: int  # wall time since 1970; attested
+
+
+@dataclass(frozen=True)
+class ReceiptLeaf(Leaf, kind="receipt"):
+    """What one miner answered, how it was judged and what it earned. Empty text and -1 stand for "never came so far"."""
+
+    challenge: int
+    round: int
+    block: int
+    challenge_id: str
+    uid: int
+    hotkey: str
+    nonce: str
+    body: str  # SHA-256 of the response's body
+    signature: str
+    response_ms: int
+    reject: str
+    adversarial_pixels: str
+    label_before: str
+    index_before: int
+    label_after: str
+    index_after: int
+    logits_before: str
+    logits_after: str
+    linf_u8: int
+    changed: int
+    sum_sq: int
+    ssim_ppb: int
+    psnr_micro_db: int
+    saturated: int
+    score_ppb: int
+    same_as: int  # lowest uid of the round with identical pixels, or -1
+
+
+@dataclass(frozen=True)
+class WeightsLeaf(Leaf, kind="weights"):
+    """A weight vector, before it is submitted."""
+
+    round: int
+    block: int
+    rules: int
+    shares_ppb: list[list[int]]  # uid, parts per 10^9
+    reason: str
+
+
+@dataclass(frozen=True)
+class SubmissionLeaf(Leaf, kind="submission"):
+    """What became of a weight vector on chain."""
+
+    weights: int
+    block: int
+    outcome: str  # set, committed, rejected, ambiguous, applied, absent
+    detail: str
+
+
+def decode_leaf(data: bytes) -> Leaf:
+    """Read a leaf.
+
+    Raises:
+        LedgerCorrupt: not canonical, an unknown kind, or a field that is missing, unknown or of another type.
+
+    """
+    try:
+        value = canonical.decode(data)
+    except canonical.NotCanonical as error:
+        raise LedgerCorrupt(f"a leaf is not canonical JSON: {error.message}") from None
+    if not isinstance(value, dict) or value.get("kind") not in _KINDS:
+        found = value.get("kind") if isinstance(value, dict) else value
+        raise LedgerCorrupt(f"unknown kind of leaf {found!r}; known: {', '.join(_KINDS)}")
+    kind = _KINDS[value.pop("kind")]
+    expected = {entry.name for entry in fields(kind)}
+    if set(value) != expected:
+        raise LedgerCorrupt(f"{kind.kind} leaf: expected the fields {sorted(expected)}, got {sorted(value)}")
+    for name, hint in get_type_hints(kind).items():
+        if name != "kind" and not _fits(value[name], hint):
+            raise LedgerCorrupt(f"{kind.kind} leaf: {name} is {value[name]!r}, expected {hint}")
+    return kind(**value)
+
+
+def leaf_hash(data: bytes) -> str:
+    """Hex SHA-256(0x00 || data): RFC 6962, section 2.1."""
+    return hashlib.sha256(b"\x00" + data).hexdigest()
+
+
+def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - a JSON value and a type hint
+    origin = getattr(hint, "__origin__", None)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, hint.__args__[1]) for item in value.values())
+    return isinstance(value, hint) and not isinstance(value, bool)
