@@ -1,0 +1,32 @@
+"""Attacks by name: ours, and third parties' through the entry point group `perturb.attacks`."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from perturbnet.attacks.pgd import AscendingPgd
+from perturbnet.attacks.protocol import Attack
+from perturbnet.errors import ConfigError
+
+ENTRY_POINT_GROUP = "perturb.attacks"
+_OURS: dict[str, type[Attack]] = {AscendingPgd.name: AscendingPgd}
+
+
+def attack_names() -> list[str]:
+    """Every attack that can be named, ours first."""
+    return [*_OURS, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in _OURS)]
+
+
+def open_attack(name: str) -> Attack:
+    """The attack of this name.
+
+    Raises:
+        ConfigError: there is none.
+
+    """
+    if name in _OURS:
+        return _OURS[name]()
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        attack: Attack = entry.load()()
+        return attack
+    raise ConfigError("PERTURB_ATTACK", name, "one of " + ", ".join(attack_names()))

@@ -1,0 +1,175 @@
+"""From a row of the data set to a challenge: freshness, epsilon, the label that must fall.
+
+Rules (design: architecture.md, "Rules of the network")
+- Freshness: a seeded rescale (0.8 to 1), crop (up to 1/16 of each side) and flip, in exact integers, so that prepared answers are worth
+  nothing. The seed belongs to the draw and was committed to before the epoch began; the parameters stand in the challenge leaf, so
+  an auditor applies them again.
+- Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + half) // total` over four input pixels with
+  integer weights.
+- epsilon = 0.06 + (seed mod 1400) / 10000, seed = SHA-256(`perturb:<netuid>:<block>`) as a big-endian integer, plus the attempt.
+- The label is the classifier's own, of the image as it is sent. An image that is too small for the SSIM window, or an epsilon below the
+  least change, is refused here, never sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perturbnet.classifier import Classification, Engine
+from perturbnet.datasets import SourceImage
+from perturbnet.errors import ChallengeError
+from perturbnet.images import pixel_digest
+from perturbnet.traversal import Draw
+
+Pixels = NDArray[np.uint8]
+SMALLEST_SIDE = 32
+SCALE_MILLI = (800, 1000)
+CROP_SHARE = 16
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How a source image was changed before it was sent: rescaled, cropped, perhaps mirrored. All in whole pixels."""
+
+    seed: str
+    scaled_height: int
+    scaled_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: int
+
+    def to_leaf(self) -> dict[str, int | str]:
+        """As it stands in a challenge leaf."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A challenge with its image, before it has a place in the ledger."""
+
+    draw: Draw
+    attempt: int
+    block: int
+    epsilon: str
+    freshness: Freshness | None
+    clean: Pixels
+    clean_digest: str
+    label: Classification
+    source_label: str
+
+    @property
+    def task_id(self) -> str:
+        """Names the task for people: epoch and draw."""
+        return f"{self.draw.epoch}-{self.draw.index}"
+
+
+def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
+    image: SourceImage,
+    *,
+    draw: Draw,
+    engine: Engine,
+    netuid: int,
+    block: int,
+    attempt: int,
+    freshness_seed: bytes | None,
+    min_linf_delta: Decimal,
+) -> Challenge:
+    """Make the challenge of one draw.
+
+    Args:
+        image: the source row.
+        draw: its place in the epoch.
+        engine: labels the image as it will be sent.
+        netuid: the subnet, for epsilon.
+        block: the block the round begins at, for epsilon.
+        attempt: how many draws of this round gave nothing before this one.
+        freshness_seed: 32 bytes of the draw, or None when freshness is off.
+        min_linf_delta: the least change the rules allow.
+
+    Raises:
+        ChallengeError: the image is too small, the engine is unsure of its own sums, or no change would be allowed.
+
+    """
+    epsilon = draw_epsilon(netuid, block, attempt)
+    if Decimal(epsilon) < min_linf_delta:
+        raise ChallengeError(f"epsilon {epsilon} is below the least change {min_linf_delta}: nothing could succeed")
+    freshness, clean = freshen(image.pixels, freshness_seed)
+    height, width, _ = clean.shape
+    if min(height, width) < SMALLEST_SIDE:
+        raise ChallengeError(f"row {draw.row}: {width}×{height} is too small, the least side is {SMALLEST_SIDE}")
+    label = engine.classify([clean])[0]
+    if not label.healthy:
+        raise ChallengeError(f"row {draw.row}: the engine saturated {label.saturated} times")
+    return Challenge(
+        draw, attempt, block, epsilon, freshness, clean, pixel_digest(clean), label, source_label=image.label
+    )
+
+
+def draw_epsilon(netuid: int, block: int, attempt: int) -> str:
+    """The challenge's cap on L-inf, as decimal text with four digits: 0.0600 to 0.1999."""
+    seed = int.from_bytes(hashlib.sha256(f"perturb:{netuid}:{block}".encode()).digest(), "big") + attempt
+    return f"{Decimal(600 + seed % 1400) / 10000:.4f}"
+
+
+def freshen(pixels: Pixels, seed: bytes | None) -> tuple[Freshness | None, Pixels]:
+    """Draw the freshness of an image and apply it; without a seed the image stays as it is."""
+    if seed is None:
+        return None, pixels
+    freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1])
+    return freshness, apply_freshness(pixels, freshness)
+
+
+def draw_freshness(seed: bytes, height: int, width: int) -> Freshness:
+    """The parameters that 32 seed bytes name for an image of this size."""
+    numbers = hashlib.sha256(b"freshness" + seed).digest()
+    pick = [int.from_bytes(numbers[i : i + 6], "big") for i in range(0, 30, 6)]
+    low, high = SCALE_MILLI
+    scale = low + pick[0] % (high - low + 1)
+    scaled_height, scaled_width = (max(1, side * scale // 1000) for side in (height, width))
+    cut_height, cut_width = pick[1] % (scaled_height // CROP_SHARE + 1), pick[2] % (scaled_width // CROP_SHARE + 1)
+    return Freshness(
+        seed=seed.hex(),
+        scaled_height=scaled_height,
+        scaled_width=scaled_width,
+        top=pick[3] % (cut_height + 1),
+        left=pick[4] % (cut_width + 1),
+        height=scaled_height - cut_height,
+        width=scaled_width - cut_width,
+        flip=numbers[30] & 1,
+    )
+
+
+def apply_freshness(pixels: Pixels, freshness: Freshness) -> Pixels:
+    """Rescale, crop, mirror; (H, W, 3) uint8 in, (height, width, 3) uint8 out."""
+    scaled = rescale(pixels, freshness.scaled_height, freshness.scaled_width)
+    rows = slice(freshness.top, freshness.top + freshness.height)
+    columns = slice(freshness.left, freshness.left + freshness.width)
+    cropped = scaled[rows, columns]
+    return np.ascontiguousarray(cropped[:, ::-1] if freshness.flip else cropped)
+
+
+def rescale(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Bilinear, half-pixel centres, exact: sums of integers, one division that rounds halves up."""
+    top, bottom, down = _taps(pixels.shape[0], height)
+    left, right, across = _taps(pixels.shape[1], width)
+    source = pixels.astype(np.int64)
+    down, across = down[:, None, None], across[None, :, None]
+    rows = source[top] * (2 * height - down) + source[bottom] * down
+    total = 4 * height * width
+    mixed = rows[:, left] * (2 * width - across) + rows[:, right] * across
+    return ((mixed + total // 2) // total).astype(np.uint8)
+
+
+def _taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """For each output: its two input positions, and the second's weight in units of 1 / (2 · wanted)."""
+    position = (2 * np.arange(wanted, dtype=np.int64) + 1) * size - wanted
+    position = np.clip(position, 0, 2 * wanted * (size - 1))
+    first = position // (2 * wanted)
+    return first, np.minimum(first + 1, size - 1), position - first * 2 * wanted
