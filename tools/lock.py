@@ -1,12 +1,12 @@
 """Write both locks, `nix/python.lock` and `requirements.lock`, from one `uv lock` (docs/adr/0005).
 
 Rules
-- No committed file names a package registry. `nix/python.lock` is uv's own lock with the address of the index replaced
-  by `@index@` and the place of the files by `@files@`; restoring the two is exact, and checked here before anything is
-  written. `requirements.lock` holds names, versions, markers and SHA-256, and no address at all.
-- Versions stay where they are unless `--upgrade` is given or pyproject.toml asks for others: the lock that is committed
-  is restored first and uv starts from it. So running this twice changes nothing.
-- The addresses are this machine's: they are read from a throw-away lock of one small package, never written down.
+- No committed file names a package registry. `nix/python.lock` is uv's own lock with the index's address replaced
+  by `@index@` and the place of the files by `@files@`; restoring both is exact, and checked here before anything
+  is written. `requirements.lock` holds names, versions, markers and SHA-256, and no address at all.
+- Versions stay where they are unless `--upgrade` is given or pyproject.toml asks for others: the lock that is
+  committed is restored first and uv starts from it. So running this twice changes nothing.
+- The addresses are this machine's: read from a throw-away lock of one small package, never written down.
 
 Source: uv's lock format, version 1; PEP 503 and PEP 691 for what an index is; pip's hash-checking mode.
 """
@@ -25,10 +25,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = "@index@"
 FILES = "@files@"
-HEADER = "# Every package, version and SHA-256. Written by `make lock`, with nix/python.lock; not edited by hand.\n"
+HEADER = "# Every package, version and SHA-256. Written by `make lock` together with nix/python.lock.\n"
 _REGISTRY = re.compile(r'registry = "([^"]+)"')
 _URL = re.compile(r'\burl = "([^"]+)"')
-# The public layout: two bytes, one byte and the rest of a BLAKE2b digest, then the file's name.
+# The public layout: a BLAKE2b digest cut after one byte and after two, then the file's name.
 _FILE = re.compile(r"(?P<prefix>.+)/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+")
 _PROBE = """\
 [project]
@@ -96,7 +96,9 @@ def requirements(exported: str) -> str:
     lines = [line for line in exported.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for line in lines:
         if "://" in line or line.startswith("-"):
-            raise LockProblem(f"requirements.lock would hold {line!r}; expected names, versions and digests only")
+            raise LockProblem(
+                f"requirements.lock would hold {line!r}; expected names, versions and digests only"
+            )
     return HEADER + "\n".join(lines) + "\n"
 
 
@@ -117,11 +119,15 @@ def write_locks(root: Path, uv: str, *, upgrade: bool) -> list[str]:
     if restore(masked, prefixes) != text:
         raise LockProblem("the placeholders do not restore to the lock they came from")
     # uv.lock stands, so `--frozen` exports exactly what was masked.
-    exported = _run(
-        [uv, "export", "--frozen", "--quiet", "--all-extras", "--no-emit-project", "--no-header", "--no-annotate"]
-        + ["--format", "requirements-txt"],
-        root,
-    )
+    shape = [
+        "--all-extras",
+        "--no-emit-project",
+        "--no-header",
+        "--no-annotate",
+        "--format",
+        "requirements-txt",
+    ]
+    exported = _run([uv, "export", "--frozen", "--quiet", *shape], root)
     written = {nix_lock: masked, root / "requirements.lock": requirements(exported)}
     return [path.relative_to(root).as_posix() for path, new in written.items() if _replace(path, new)]
 
@@ -136,7 +142,9 @@ def _probe(uv: str) -> Prefixes:
 def _file_prefix(url: str) -> str:
     match = _FILE.fullmatch(url)
     if not match:
-        raise LockProblem(f"{url} is not laid out as <place>/aa/bb/<60 hex digits>/<file>: lock against such an index")
+        raise LockProblem(
+            f"{url} is not laid out as <place>/aa/bb/<60 hex digits>/<file>: lock against such an index"
+        )
     return match["prefix"]
 
 
@@ -168,7 +176,9 @@ def _run(command: list[str], folder: Path) -> str:
 def main() -> int:
     """Parse the command line and report in a sentence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
+    parser.add_argument(
+        "--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows"
+    )
     parser.add_argument("--uv", default=str(Path(sys.executable).with_name("uv")), help="the uv to run")
     options = parser.parse_args()
     try:
