@@ -4,8 +4,8 @@ Rules
 - Runs under whatever `python3` is, however old, only to say that it is too old: nothing newer than
   Python 3.5 here.
 - Checks come before the first byte is fetched: Python's version, the system, `venv`, free disk.
-- Every file that is installed has its SHA-256 in requirements.lock, installer and build tool included; nothing
-  is built in an environment that was fetched without one. The project itself is installed editable.
+- Every file that is installed has its SHA-256 in requirements.lock, installer and build tool included;
+  nothing is built in an environment that was fetched without one. The project itself is installed editable.
 - uv installs, because it is several times faster; pip does where uv cannot run or is not reached.
 - .venv/.stamp is touched last, so an installation that was cut off is done again.
 

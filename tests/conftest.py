@@ -1,0 +1,151 @@
+"""How every test runs: offline, in folders of its own, on one thread; and what was not run is said by name.
+
+Rules
+- Set before anything imports numpy, torch or a hub client: one thread per process, no hub, no telemetry, and every
+  home, cache and state folder inside one temporary folder that goes away at the end. A test never sees the user's wallets.
+- A connection beyond loopback fails the test that asks for it, unless that test is marked `network`.
+- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the summary counts
+  and names it with the reason: nothing is skipped in silence.
+- Unit tests run before all others: what is small fails first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+_HOME = Path(tempfile.mkdtemp(prefix="perturb-tests-"))
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+    "DO_NOT_TRACK": "1",
+    "NO_PROXY": "*",
+    "HOME": str(_HOME),
+    "XDG_CONFIG_HOME": str(_HOME / "config"),
+    "XDG_CACHE_HOME": str(_HOME / "cache"),
+    "XDG_STATE_HOME": str(_HOME / "state"),
+    "XDG_DATA_HOME": str(_HOME / "data"),
+    "HF_HOME": str(_HOME / "huggingface"),
+    "WANDB_DIR": str(_HOME / "wandb"),
+}
+# A setting of the user's own must not reach a test; neither must a proxy that would carry a request outside.
+_FOREIGN = (
+    "WALLET_NAME",
+    "WALLET_HOTKEY",
+    "WALLET_PATH",
+    "NETUID",
+    "NETWORK",
+    "HF_TOKEN",
+    "LOG_LEVEL",
+    "FORCE_COLOR",
+)
+for _name in [name for name in os.environ if name.startswith("PERTURB_") or name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+for _name in _FOREIGN:
+    os.environ.pop(_name, None)
+os.environ.update(_ENVIRONMENT)
+
+# Two shared cores make any deadline a coin toss. On CI the examples are the same every time, so it fails for a reason.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+_NOT_RUN = pytest.StashKey[list[tuple[str, str]]]()
+_network_allowed = False
+
+
+class NetworkReached(AssertionError):
+    """A test asked for an address beyond loopback without the `network` mark."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard every socket of this process."""
+    config.stash[_NOT_RUN] = []
+    socket.socket.connect = _guard(socket.socket.connect)  # type: ignore[method-assign,assignment]
+    socket.socket.connect_ex = _guard(socket.socket.connect_ex)  # type: ignore[method-assign,assignment]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the temporary home."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put unit tests first; otherwise the order stays."""
+    items.sort(key=lambda item: "unit" not in item.path.parts)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and remember it by name."""
+    global _network_allowed  # noqa: PLW0603 - one process, one test at a time
+    _network_allowed = item.get_closest_marker("network") is not None
+    reason = _reason_not_to_run(item)
+    if reason:
+        item.config.stash[_NOT_RUN].append((item.nodeid, reason))
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Name what was not run, and why."""
+    not_run = config.stash[_NOT_RUN]
+    if not_run:
+        terminalreporter.section(f"not run on this machine: {len(not_run)}")
+        for name, reason in not_run:
+            terminalreporter.line(f"not run: {name} ({reason})")
+
+
+def _reason_not_to_run(item: pytest.Item) -> str:
+    missing = [
+        program
+        for mark in item.iter_markers("needs")
+        for program in mark.args
+        if shutil.which(program) is None
+    ]
+    if missing:
+        return f"needs {', '.join(missing)}"
+    return "needs a CUDA device" if item.get_closest_marker("gpu") and not _has_cuda() else ""
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _guard(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if not (_network_allowed or self.family == socket.AF_UNIX or _is_loopback(address)):
+            _refuse(address)
+        return connect(self, address)
+
+    return guarded
+
+
+def _is_loopback(address: Any) -> bool:
+    host = address[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return bool(host == "localhost")
+
+
+def _refuse(address: Any) -> NoReturn:
+    raise NetworkReached(f"a test reached for {address!r}; tests stay on loopback unless marked `network`")
