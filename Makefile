@@ -39,7 +39,7 @@ lock: $(STAMP) ## write requirements.lock and nix/python.lock; ARGS=--upgrade fo
 	@$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## remove .venv and every cache; results in localnet/ stay
-	@rm -rf .venv .venv-install.log build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	@rm -rf .venv .venv.log build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMP): requirements.lock pyproject.toml tools/environment.py

@@ -1,11 +1,12 @@
 """How every test runs: offline, in folders of its own, on one thread; and what was not run is said by name.
 
 Rules
-- Set before anything imports numpy, torch or a hub client: one thread per process, no hub, no telemetry, and every
-  home, cache and state folder inside one temporary folder that goes away at the end. A test never sees the user's wallets.
+- Set before anything imports numpy, torch or a hub client: one thread per process, no hub, no telemetry, and
+  every home, cache and state folder inside one temporary folder that goes away at the end. A test never sees
+  the user's wallets.
 - A connection beyond loopback fails the test that asks for it, unless that test is marked `network`.
-- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the summary counts
-  and names it with the reason: nothing is skipped in silence.
+- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the summary
+  counts and names it with the reason: nothing is skipped in silence.
 - Unit tests run before all others: what is small fails first.
 """
 
@@ -63,7 +64,7 @@ for _name in _FOREIGN:
     os.environ.pop(_name, None)
 os.environ.update(_ENVIRONMENT)
 
-# Two shared cores make any deadline a coin toss. On CI the examples are the same every time, so it fails for a reason.
+# Two shared cores make any deadline a coin toss. On CI the examples are the same every time.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
@@ -79,8 +80,8 @@ class NetworkReached(AssertionError):
 def pytest_configure(config: pytest.Config) -> None:
     """Guard every socket of this process."""
     config.stash[_NOT_RUN] = []
-    socket.socket.connect = _guard(socket.socket.connect)  # type: ignore[method-assign,assignment]
-    socket.socket.connect_ex = _guard(socket.socket.connect_ex)  # type: ignore[method-assign,assignment]
+    socket.socket.connect = _guard(socket.socket.connect)  # type: ignore[method-assign]
+    socket.socket.connect_ex = _guard(socket.socket.connect_ex)  # type: ignore[method-assign]
 
 
 def pytest_unconfigure() -> None:

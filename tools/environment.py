@@ -125,7 +125,7 @@ def pinned(lock: str, names: "tuple[str, ...]") -> str:
     """
     blocks = []
     for name in names:
-        match = re.search(r"^{}==.*(?:\\\n.*)*".format(re.escape(name)), lock, re.MULTILINE)
+        match = re.search(r"^{}==(?:.*\\\n)*.*".format(re.escape(name)), lock, re.MULTILINE)
         if not match:
             raise Problem("requirements.lock does not hold {}; write it again with: make lock".format(name))
         blocks.append(match.group(0))
@@ -136,14 +136,10 @@ def install(venv: str) -> None:
     """Create the environment if there is none, then make it what the lock says."""
     started = time.monotonic()
     python = _python_in(venv)
-    if not _is_supported(python, _VERSION_WITH_PIP):
-        _run(
-            "creating .venv",
-            [sys.executable, "-m", "venv", "--clear", venv],
-            os.path.join(ROOT, ".venv-install.log"),
-        )
-    log = os.path.join(venv, "install.log")
+    log = os.path.join(ROOT, ".venv.log")
     open(log, "w").close()
+    if not _is_supported(python, _VERSION_WITH_PIP):
+        _run("creating .venv", [sys.executable, "-m", "venv", "--clear", venv], log)
     with open(os.path.join(ROOT, "requirements.lock")) as lock:
         text = lock.read()
     uv = _install_tools(venv, text, log)
@@ -209,17 +205,25 @@ def _install_locked(uv: str, python: str, log: str) -> bool:
     return True
 
 
+def essence(printed: str) -> str:
+    """Return the line that says what went wrong: the first that calls itself an error, else the last."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(ERROR|error|fatal)\b|\u00d7", line)]
+    return (errors or lines[-1:] or ["it said nothing"])[0]
+
+
 def _run(what: str, command: "list[str]", log: str) -> None:
     """Run quietly, showing only what is going on and for how long; what it printed is in `log`.
 
     Raises:
-        Problem: it failed; the sentence ends with the last thing it said.
+        Problem: it failed; the sentence holds what it said of it.
 
     """
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
     started = time.monotonic()
     with open(log, "a") as output:
+        begins = output.tell()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
@@ -233,9 +237,8 @@ def _run(what: str, command: "list[str]", log: str) -> None:
                 process.wait()
     if process.returncode:
         with open(log, errors="replace") as output:
-            said = [line.strip() for line in output if line.strip()]
-        last = said[-1] if said else "it said nothing"
-        raise Problem("{} failed: {} (all of it: {})".format(what, last, os.path.relpath(log, ROOT)))
+            output.seek(begins)
+            raise Problem("{} failed: {} (all of it: {})".format(what, essence(output.read()), log))
     _say("{} ({:.0f} s)".format(what, time.monotonic() - started), last=True)
 
 

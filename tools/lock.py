@@ -2,8 +2,8 @@
 
 Rules
 - No committed file names a package registry. `nix/python.lock` is uv's own lock with the index's address
-  replaced by `@index@` and the place of the files by `@files@`; restoring both is exact, and checked here before
-  anything is written. `requirements.lock` holds names, versions, markers and SHA-256, and no address at all.
+  replaced by `@index@` and the place of the files by `@files@`; restoring both is exact, and checked before
+  they are written. `requirements.lock` holds names, versions, markers and SHA-256, and no address at all.
 - Versions stay where they are unless `--upgrade` is given or pyproject.toml asks for others: the lock that
   is committed is restored first and uv starts from it. So running this twice changes nothing.
 - The addresses are this machine's: read from a throw-away lock of one small package, never written down.
