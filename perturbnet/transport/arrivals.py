@@ -1,0 +1,69 @@
+"""What goes out to a miner and what comes back: plain values, as the client hands them to the validator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perturbnet import protocol
+from perturbnet.errors import Reject
+from perturbnet.protocol import AttackChallenge
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A miner as the metagraph announces it."""
+
+    uid: int
+    hotkey: str
+    host: str | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A challenge as it is sent: its bytes, and the two names a response must repeat."""
+
+    task_id: str
+    challenge_id: str
+    body: bytes
+
+    @classmethod
+    def of(cls, challenge: AttackChallenge) -> Query:
+        """Encode a challenge."""
+        return cls(challenge.task_id, challenge.challenge_id, protocol.encode(challenge))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What came back from one miner.
+
+    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only.
+
+    `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `protocol.response_payload` again.
+    """
+
+    uid: int
+    hotkey: str
+    reject: Reject
+    response_ms: int
+    nonce: str
+    body: bytes | None = None
+    signature: str = ""
+    pixels_sha256: str | None = None
+    perturbed_image_b64: str | None = None
+    detail: str = ""
+
+    @property
+    def body_sha256(self) -> str | None:
+        """Hex SHA-256 of the body as it travelled."""
+        return None if self.body is None else protocol.body_digest(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Whether one acknowledgement was received."""
+
+    uid: int
+    hotkey: str
+    delivered: bool
+    detail: str = ""

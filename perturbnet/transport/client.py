@@ -1,0 +1,257 @@
+"""The validator's end: ask all miners of a round at once, and tell each what became of its answer.
+
+Rules
+- One deadline for the round, on the injected clock. Each miner has its own connection and task; nothing one
+  miner does or leaves undone delays another, or the round beyond its deadline.
+- Every target yields exactly one `Arrival`, whatever happens, with the reject code that a receipt records.
+  `Reject.OK` means: bytes arrived in time and are the miner's own. Whether they are worth anything,
+  verification decides.
+- `on_arrival` is awaited with each arrival as it comes, one at a time, so that the bytes are stored before
+  anyone looks at the image in them. The deadline never cancels it; an error in it ends the round.
+- The response's signature is bound to netuid, this validator, the challenge, the nonce of this very request,
+  and the digests of body and pixels.
+- The response time runs from the moment before connecting to the last byte, in whole
+  milliseconds, rounded up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from bittensor import http_auth
+
+from perturbnet import identity, protocol
+from perturbnet.clock import Clock, SystemClock
+from perturbnet.errors import Refused, Reject, TransportError
+from perturbnet.protocol import Acknowledgement, AttackResponse
+from perturbnet.transport.addresses import check_address
+from perturbnet.transport.arrivals import Arrival, Delivery, Query, Target
+from perturbnet.transport.exchange import Caps, Post, Reply, post
+
+_log = logging.getLogger(__name__)
+_ACKNOWLEDGEMENT_REPLY_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What a miner may cost, and how many are asked at once (a subnet has at most 256 uids)."""
+
+    max_response_bytes: int = 6_000_000
+    max_header_bytes: int = 16 * 1024
+    max_connections: int = 256
+
+
+OnArrival = Callable[[Arrival], Awaitable[None]]
+
+
+class Client:
+    """Signs with one hotkey, for one subnet."""
+
+    def __init__(
+        self,
+        keypair: identity.Keypair,
+        *,
+        netuid: int,
+        allow_private: bool = False,
+        clock: Clock | None = None,
+        limits: ClientLimits | None = None,
+    ) -> None:
+        """Sign with `keypair`; `allow_private` only for `NETWORK=local`."""
+        self._keypair, self._netuid, self._allow_private = keypair, netuid, allow_private
+        self._clock = clock or SystemClock()
+        self._limits = limits or ClientLimits()
+        self._last_nonce_ns = 0
+
+    async def query_round(
+        self,
+        targets: Sequence[Target],
+        build: Query | Callable[[Target], Query],
+        *,
+        deadline_s: float,
+        on_arrival: OnArrival,
+        max_response_bytes: int | None = None,
+    ) -> list[Arrival]:
+        """Ask all targets at once; return their arrivals in the order of the targets.
+
+        Args:
+            targets: at most `max_connections`, so that nobody waits for a turn while the deadline runs.
+            build: one query for all, or one for each.
+            deadline_s: seconds from now, for the whole round.
+            on_arrival: stores an arrival.
+            max_response_bytes: a tighter cap for this round (`protocol.response_limit_bytes`).
+
+        Raises:
+            TransportError: too many targets.
+            ExceptionGroup: what `build` or `on_arrival` raised.
+
+        """
+        if len(targets) > self._limits.max_connections:
+            raise TransportError(
+                f"{len(targets)} miners in one round; at most {self._limits.max_connections} are allowed"
+            )
+        cap = min(max_response_bytes or self._limits.max_response_bytes, self._limits.max_response_bytes)
+        caps = Caps(cap, self._limits.max_header_bytes)
+        round_ = _Round(self, self._clock.monotonic_s() + deadline_s, caps, on_arrival)
+        expired = asyncio.create_task(self._clock.sleep(deadline_s))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(round_.run(target, build, expired)) for target in targets]
+            return [task.result() for task in tasks]
+        finally:
+            expired.cancel()
+
+    async def send_acknowledgements(
+        self, acknowledgements: Sequence[tuple[Target, Acknowledgement]], *, timeout_s: float = 5.0
+    ) -> list[Delivery]:
+        """Tell miners their verdicts, all at once, best effort: nothing is sent twice and nothing is raised."""
+        if not acknowledgements:
+            return []
+        turns = asyncio.Semaphore(self._limits.max_connections)
+        tasks = [asyncio.create_task(self._acknowledge(turns, *pair)) for pair in acknowledgements]
+        expired = asyncio.create_task(self._clock.sleep(timeout_s))
+        everything = asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await asyncio.wait({everything, expired}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (expired, *tasks):
+                task.cancel()
+            outcomes = await everything
+        return [
+            _delivery(target, outcome)
+            for (target, _), outcome in zip(acknowledgements, outcomes, strict=True)
+        ]
+
+    async def _acknowledge(self, turns: asyncio.Semaphore, target: Target, message: Acknowledgement) -> None:
+        async with turns:
+            address = check_address(target.host, target.port, allow_private=self._allow_private)
+            request = self.sign(
+                target, protocol.ACKNOWLEDGEMENT_PATH, protocol.encode(message), self.next_nonce()
+            )
+            caps = Caps(_ACKNOWLEDGEMENT_REPLY_BYTES, self._limits.max_header_bytes)
+            await post(address, request, caps=caps, clock=self._clock)
+
+    def next_nonce(self) -> int:
+        """Return the wall time in ns, larger than any nonce this client has used."""
+        self._last_nonce_ns = max(self._last_nonce_ns + 1, self._clock.time_ns())
+        return self._last_nonce_ns
+
+    def sign(self, target: Target, path: str, body: bytes, nonce_ns: int) -> Post:
+        """Return a request signed for this target alone."""
+        headers = http_auth.sign(
+            self._keypair, method="POST", path=path, body=body, receiver_ss58=target.hotkey, nonce_ns=nonce_ns
+        )
+        return Post(path, headers, body)
+
+    async def ask(self, target: Target, query: Query, nonce_ns: int, caps: Caps) -> Reply:
+        """Send one query. Raises `Refused` with the code."""
+        address = check_address(target.host, target.port, allow_private=self._allow_private)
+        request = self.sign(target, protocol.CHALLENGE_PATH, query.body, nonce_ns)
+        return await post(address, request, caps=caps, clock=self._clock)
+
+    def open(self, arrival: Arrival, reply: Reply, query: Query) -> Arrival:
+        """Check that a whole reply is the miner's own answer to this query, and take it apart.
+
+        Raises:
+            Refused: `BAD_MESSAGE` or `BAD_SIGNATURE`.
+
+        """
+        response = protocol.parse(AttackResponse, reply.body, max_bytes=len(reply.body))
+        if (response.task_id, response.challenge_id) != (query.task_id, query.challenge_id):
+            got = f"task {response.task_id}, challenge {response.challenge_id}"
+            raise Refused(
+                Reject.BAD_MESSAGE,
+                f"expected task {query.task_id}, challenge {query.challenge_id}; got {got}",
+            )
+        payload = protocol.response_payload(
+            netuid=self._netuid,
+            validator=self._keypair.ss58_address,
+            challenge_id=query.challenge_id,
+            nonce=arrival.nonce,
+            body_sha256=protocol.body_digest(reply.body),
+            pixels_sha256=response.pixels_sha256,
+        )
+        signature = _signature(reply)
+        if not identity.verify(arrival.hotkey, protocol.RESPONSE_DOMAIN, payload, signature):
+            raise Refused(Reject.BAD_SIGNATURE, f"the signature is not {arrival.hotkey}'s over this response")
+        return replace(
+            arrival,
+            reject=Reject.NO_IMAGE if response.perturbed_image_b64 is None else Reject.OK,
+            signature="0x" + signature.hex(),
+            pixels_sha256=response.pixels_sha256,
+            perturbed_image_b64=response.perturbed_image_b64,
+            detail=response.reason or "",
+        )
+
+
+class _Round:
+    """One round: what its tasks share."""
+
+    def __init__(self, client: Client, ends_s: float, caps: Caps, on_arrival: OnArrival) -> None:
+        self._client, self._ends_s, self._caps, self._on_arrival = client, ends_s, caps, on_arrival
+        self._clock = client._clock  # noqa: SLF001 - a part of the client
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(
+        self, target: Target, build: Query | Callable[[Target], Query], expired: asyncio.Task[None]
+    ) -> Arrival:
+        query = build if isinstance(build, Query) else build(target)
+        arrival = await self._exchange(target, query, expired)
+        async with self._one_at_a_time:
+            await self._on_arrival(arrival)
+        return arrival
+
+    async def _exchange(self, target: Target, query: Query, expired: asyncio.Task[None]) -> Arrival:
+        nonce_ns = self._client.next_nonce()
+        started_s = self._clock.monotonic_s()
+        work = asyncio.create_task(self._client.ask(target, query, nonce_ns, self._caps))
+        try:
+            await asyncio.wait({work, expired}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
+        ended_s = self._clock.monotonic_s()
+        arrival = Arrival(
+            target.uid, target.hotkey, Reject.TIMEOUT, _milliseconds(ended_s - started_s), str(nonce_ns)
+        )
+        try:
+            if work.cancelled():
+                return replace(arrival, detail="no complete response within the round's deadline")
+            reply = work.result()
+            arrival = replace(
+                arrival, response_ms=_milliseconds(reply.received_s - started_s), body=reply.body
+            )
+            if reply.received_s > self._ends_s:
+                return replace(arrival, body=None, detail="the last byte came after the deadline")
+            return self._client.open(arrival, reply, query)
+        except Refused as refused:
+            return replace(arrival, reject=refused.reject, detail=refused.detail)
+
+
+def _signature(reply: Reply) -> bytes:
+    values = reply.values(protocol.SIGNATURE_HEADER)
+    if len(values) != 1:
+        raise Refused(
+            Reject.BAD_SIGNATURE, f"{len(values)} headers {protocol.SIGNATURE_HEADER}; expected one"
+        )
+    text = values[0].removeprefix("0x")
+    if len(text) != 2 * identity.SIGNATURE_BYTES or not set(text) <= set("0123456789abcdef"):
+        raise Refused(
+            Reject.BAD_SIGNATURE,
+            f"{protocol.SIGNATURE_HEADER}: expected {identity.SIGNATURE_BYTES} bytes in hex",
+        )
+    return bytes.fromhex(text)
+
+
+def _delivery(target: Target, task: asyncio.Task[None]) -> Delivery:
+    if not task.cancelled() and task.exception() is None:
+        return Delivery(target.uid, target.hotkey, delivered=True)
+    detail = "no answer in time" if task.cancelled() else str(task.exception())
+    _log.debug("acknowledgement to uid %d was not delivered: %s", target.uid, detail)
+    return Delivery(target.uid, target.hotkey, delivered=False, detail=detail)
+
+
+def _milliseconds(seconds: float) -> int:
+    return -int(-seconds * 1000 // 1)
