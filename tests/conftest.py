@@ -5,8 +5,8 @@ Rules
   every home, cache and state folder inside one temporary folder that goes away at the end. A test never sees
   the user's wallets.
 - A connection beyond loopback fails the test that asks for it, unless that test is marked `network`.
-- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the summary
-  counts and names it with the reason: nothing is skipped in silence.
+- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the
+  summary counts and names it with the reason: nothing is skipped in silence.
 - Unit tests run before all others: what is small fails first.
 """
 
