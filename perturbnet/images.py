@@ -191,7 +191,7 @@ def _to_rgb(picture: Image.Image) -> Pixels:
 def _walk(data: bytes, height: int | None, width: int | None) -> tuple[int, int, bytes]:
     """Checks 3.1 to 3.6. Return (height, width, the joined IDAT bodies)."""
     if not data.startswith(SIGNATURE):
-        raise ImageError(Reject.PNG_SIGNATURE, f"starts with {data[:8].hex() or 'nothing'}")
+        raise ImageError(Reject.PNG_SIGNATURE, f"the first bytes are {data[:8]!r}")
     kind, body, offset = _read_chunk(data, len(SIGNATURE))
     if kind != _IHDR:
         raise ImageError(Reject.PNG_HEADER, f"the first chunk is {kind!r}, expected IHDR")
