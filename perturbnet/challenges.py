@@ -24,6 +24,7 @@ from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError
 from perturbnet.images import pixel_digest
+from perturbnet.protocol import Rules
 from perturbnet.traversal import Draw
 
 Pixels = NDArray[np.uint8]
@@ -79,7 +80,7 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
     block: int,
     attempt: int,
     freshness_seed: bytes | None,
-    min_linf_delta: Decimal,
+    rules: Rules,
 ) -> Challenge:
     """Make the challenge of one draw.
 
@@ -91,15 +92,17 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
         block: the block the round begins at, for epsilon.
         attempt: how many draws of this round gave nothing before this one.
         freshness_seed: 32 bytes of the draw, or None when freshness is off.
-        min_linf_delta: the least change the rules allow.
+        rules: the gates that a response will have to pass.
 
     Raises:
         ChallengeError: the image is too small, the engine is unsure of its own sums, or no change would be allowed.
 
     """
     epsilon = draw_epsilon(netuid, block, attempt)
-    if Decimal(epsilon) < min_linf_delta:
-        raise ChallengeError(f"epsilon {epsilon} is below the least change {min_linf_delta}: nothing could succeed")
+    if not rules.levels(epsilon):
+        raise ChallengeError(
+            f"epsilon {epsilon}: no change of whole levels lies between {rules.min_linf_delta} and it; nothing could succeed"
+        )
     freshness, clean = freshen(image.pixels, freshness_seed)
     height, width, _ = clean.shape
     if min(height, width) < SMALLEST_SIDE:

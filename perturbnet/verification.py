@@ -35,7 +35,7 @@ from perturbnet.distortion import (
 )
 from perturbnet.errors import MessageError, Refused, Reject
 from perturbnet.images import decode_base64, decode_png, pixel_digest
-from perturbnet.protocol import AttackResponse, Rules, parse_response
+from perturbnet.protocol import AttackResponse, Rules, parse
 
 Pixels = NDArray[np.uint8]
 NOT_REACHED = -1
@@ -108,12 +108,14 @@ def verify_round(
     """
     found = [inspect(task, body, signed_pixels=signed) for body, signed in bodies]
     passed = {item.verdict.adversarial_pixels: item.pixels for item in found if isinstance(item, Inspected)}
-    before = clean if clean is not None or not passed else engine.classify([task.clean])[0]
-    after = dict(zip(passed, engine.classify(list(passed.values())), strict=True)) if passed else {}
+    if not passed:
+        return [item for item in found if isinstance(item, Verdict)]
+    before = clean or engine.classify([task.clean])[0]
+    after = dict(zip(passed, engine.classify(list(passed.values())), strict=True))
     return [
-        item if isinstance(item, Verdict) or before is None else judge(task, item, before, after[item.verdict.adversarial_pixels])
+        item if isinstance(item, Verdict) else judge(task, item, before, after[item.verdict.adversarial_pixels])
         for item in found
-    ]  # fmt: skip
+    ]
 
 
 def inspect(task: Task, body: bytes, *, signed_pixels: str | None = None) -> Inspected | Verdict:
@@ -167,9 +169,7 @@ def _read_pixels(task: Task, body: bytes, signed_pixels: str | None) -> tuple[Pi
 
 def _read_message(task: Task, body: bytes) -> AttackResponse:
     """Check 1."""
-    if len(body) > task.max_body_bytes:
-        raise MessageError(Reject.BODY_TOO_LARGE, f"{len(body)} bytes, at most {task.max_body_bytes} are allowed")
-    response = parse_response(body)
+    response = parse(AttackResponse, body, max_bytes=task.max_body_bytes)
     if (response.task_id, response.challenge_id) != (task.task_id, task.challenge_id):
         raise MessageError(Reject.BAD_MESSAGE, f"answers task {response.task_id!r}, asked was {task.task_id!r}")
     if response.perturbed_image_b64 is None:

@@ -1,6 +1,6 @@
 """How a miner searches: the protocol every attack keeps, the baseline, and the registry."""
 
-from perturbnet.attacks.protocol import Attack, AttackResult, AttackTask, Deadline, Oracle, allowed_levels
+from perturbnet.attacks.protocol import Attack, AttackResult, AttackTask, Deadline, Oracle
 from perturbnet.attacks.registry import attack_names, open_attack
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "AttackTask",
     "Deadline",
     "Oracle",
-    "allowed_levels",
     "attack_names",
     "open_attack",
 ]

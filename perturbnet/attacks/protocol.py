@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
@@ -86,9 +85,3 @@ class Attack(Protocol):
 
     def run(self, oracle: Oracle, task: AttackTask, deadline: Deadline) -> AttackResult:
         """Search until something is accepted or the deadline passes."""
-
-
-def allowed_levels(min_linf_delta: str, max_linf_delta: str, epsilon: str) -> list[int]:
-    """Every L-inf step k with min <= k/255 <= min(epsilon, max), compared as decimals of the rules' text."""
-    low, high = Decimal(min_linf_delta) * 255, min(Decimal(epsilon), Decimal(max_linf_delta)) * 255
-    return [k for k in range(1, 256) if low <= k <= high]

@@ -106,6 +106,9 @@ class Settings:
     max_response_bytes: int = _setting(
         "PERTURB_MAX_RESPONSE_BYTES", Integer(10_000, 100_000_000), "6000000", "cap on a response's body", unit="B"
     )
+    keep_bodies_rounds: int = _setting(
+        "PERTURB_KEEP_BODIES_ROUNDS", Integer(1, 2**31), "720", "rounds for which responses are kept", unit="rounds"
+    )
     # Rules.
     min_linf_delta: Decimal = _setting("PERTURB_MIN_LINF_DELTA", _SHARE, "0.003", "least L-inf change", unit="of 1")
     max_linf_delta: Decimal = _setting("PERTURB_MAX_LINF_DELTA", _SHARE, "0.03", "most L-inf change", unit="of 1")
@@ -129,7 +132,7 @@ class Settings:
     burn_uid: int | None = _setting(
         "PERTURB_BURN_UID", Integer(0, 65535), None, "uid that takes all while nobody is eligible"
     )
-    rules_version: int = _setting("PERTURB_RULES_VERSION", Integer(0, 2**53 - 1), "1", "version key of the weights")
+    rules_version: int = _setting("PERTURB_RULES_VERSION", Integer(1, 2**53 - 1), "1", "version key of the weights")
     publish_delay_blocks: int | None = _setting(
         "PERTURB_PUBLISH_DELAY_BLOCKS", Integer(0, 10_000_000), None,
         "age at which entries are published (default: the reveal period)", unit="blocks",

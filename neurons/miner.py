@@ -1,0 +1,155 @@
+"""The miner: announces its axon, warms up, and answers challenges until it is stopped.
+
+    python -m neurons.miner            all settings from the environment or PERTURB_CONFIG
+    perturb miner run                  the same
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+from dataclasses import dataclass
+from typing import NoReturn
+
+from perturbnet.attacks import open_attack
+from perturbnet.chain import Chain, Metagraph, open_chain
+from perturbnet.classifier import open_engine
+from perturbnet.classifier.oracle import FloatOracle
+from perturbnet.clock import Clock, SystemClock
+from perturbnet.config import Loaded, Settings, load_settings, require_live
+from perturbnet.errors import ChainError, ChainRejected, ConfigError, PerturbError
+from perturbnet.identity import Keypair, load_hotkey
+from perturbnet.miner.service import MinerService
+from perturbnet.process import run_or_stop, run_until_signal
+from perturbnet.telemetry import setup_logging
+from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
+from perturbnet.transport.server import Handlers
+
+METAGRAPH_EVERY_S = 60.0
+METAGRAPH_EVERY_S_LOCAL = 2.0
+
+log = logging.getLogger("miner")
+
+
+@dataclass
+class Registrations:
+    """Keeps the newest metagraph at hand, so that permits are checked without asking the chain each time."""
+
+    chain: Chain
+    clock: Clock
+    every_s: float
+    newest: Metagraph | None = None
+
+    async def refresh(self) -> Metagraph:
+        """Read the metagraph now."""
+        self.newest = await self.chain.metagraph()
+        return self.newest
+
+    async def keep(self) -> None:
+        """Read it again and again; an old one is better than none."""
+        while True:
+            await self.clock.sleep(self.every_s)
+            try:
+                await self.refresh()
+            except ChainError as error:
+                log.warning("The metagraph could not be read: %s", error.message)
+
+
+def external_ip(settings: Settings) -> str:
+    """The address to announce.
+
+    Raises:
+        ConfigError: not set, or not an address.
+
+    """
+    text = settings.axon_external_ip
+    if text is None and settings.network == "local":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text or ""))
+    except ValueError:
+        allowed = "this machine's public IPv4 or IPv6 address, which validators will connect to"
+        raise ConfigError("PERTURB_AXON_EXTERNAL_IP", text, allowed) from None
+
+
+async def announce(chain: Chain, keypair: Keypair, ip: str, port: int, metagraph: Metagraph) -> None:
+    """Write the axon to the chain, unless it stands there already."""
+    neuron = metagraph.registered(keypair.ss58_address)
+    if (neuron.ip, neuron.port) == (ip, port):
+        log.info("Serving miner axon at %s:%d (uid %d, announced already)", ip, port, neuron.uid)
+        return
+    try:
+        block = await chain.serve(keypair, ip, port)
+    except ChainRejected as error:
+        log.error("The chain refused the axon: %s", error.message)  # noqa: TRY400 - its reason is all there is
+        raise
+    log.info("Serving miner axon at %s:%d (uid %d, block %d)", ip, port, neuron.uid, block)
+
+
+async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
+    """Run a miner until it is stopped; everything is closed in the end."""
+    settings = loaded.settings
+    keypair = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
+    ip = external_ip(settings)
+    clock = SystemClock()
+    local = settings.network == "local"
+    chain = open_chain(
+        settings.network,
+        settings.netuid,
+        local_path=settings.local_chain,
+        read_deadline_s=float(settings.chain_deadline_seconds),
+    )
+    registrations = Registrations(chain, clock, METAGRAPH_EVERY_S_LOCAL if local else METAGRAPH_EVERY_S)
+    nonces = NonceStore(settings.state_dir / "nonces.sqlite", clock=clock)
+    try:
+        metagraph = await registrations.refresh()
+        metagraph.registered(keypair.ss58_address)
+        service = await asyncio.to_thread(build_service, settings, keypair, clock)
+        permits = AnyHotkey() if settings.open_network else MetagraphPermits(lambda: registrations.newest)
+        server = Server(
+            keypair=keypair,
+            netuid=settings.netuid,
+            permits=permits,
+            nonces=nonces,
+            handlers=Handlers(service.answer, service.acknowledged),
+            host=settings.axon_bind,
+            port=settings.axon_port,
+            clock=clock,
+        )
+        await server.start()
+        try:
+            await announce(chain, keypair, ip, server.port, metagraph)
+            log.info("Miner started. Waiting for validator queries.")
+            await run_or_stop(registrations.keep(), stop)
+        finally:
+            await server.stop()
+    finally:
+        nonces.close()
+        await chain.close()
+        log.info("Miner ended")
+
+
+def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerService:
+    """Load the model, warm it up, and choose the attack."""
+    attack = open_attack(settings.attack)
+    engine = open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device)
+    service = MinerService(engine, FloatOracle(engine), attack, keypair.ss58_address, clock)
+    service.warm_up()
+    return service
+
+
+def main(loaded: Loaded | None = None) -> NoReturn:
+    """Run from the environment (or from settings that the command line has parsed)."""
+    try:
+        found = loaded or load_settings(os.environ)
+        require_live(found)
+    except PerturbError as error:
+        raise SystemExit(f"{error.diagnostics()}") from None
+    setup_logging(found.settings.log_level)
+    run_until_signal(lambda stop: mine(found, stop))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The validator: opens its worlds, then round after round, and weights after each.
+
+    python -m neurons.validator        all settings from the environment or PERTURB_CONFIG
+    perturb validator run              the same
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import NoReturn
+
+from perturbnet.chain import Chain, open_chain
+from perturbnet.classifier import open_engine
+from perturbnet.clock import Clock, SystemClock
+from perturbnet.config import Loaded, Settings, load_settings, require_live
+from perturbnet.datasets import open_source
+from perturbnet.errors import ChainError, PerturbError
+from perturbnet.identity import Keypair, load_hotkey
+from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.process import run_or_stop, run_until_signal
+from perturbnet.telemetry import Mirror, open_mirror, setup_logging
+from perturbnet.transport import Client, ClientLimits
+from perturbnet.validator import startup
+from perturbnet.validator.draws import Draws
+from perturbnet.validator.journal import Journal
+from perturbnet.validator.rounds import Rounds
+from perturbnet.validator.weight_setting import WeightSetter
+
+log = logging.getLogger("validator")
+
+
+@dataclass
+class Validator:
+    """Everything the loop needs."""
+
+    settings: Settings
+    rounds: Rounds
+    weights: WeightSetter
+    mirror: Mirror
+    clock: Clock
+
+    async def loop(self) -> None:
+        """Rounds until the settings say it is enough."""
+        await self._step(self.rounds.recover())
+        while not self._enough():
+            started_s = self.clock.monotonic_s()
+            done = await self._step(self._round())
+            pause_s = float(
+                self.settings.query_interval_seconds if done else self.settings.challenge_retry_delay_seconds
+            )
+            if not self._enough():
+                await self.clock.sleep(max(0.0, pause_s - (self.clock.monotonic_s() - started_s)))
+
+    async def _round(self) -> None:
+        receipts = await self.rounds.run()
+        if receipts is None:
+            raise ChainError("no challenge in this round")
+        state = self.rounds.journal.state
+        earned = sum(receipt.score_ppb > 0 for receipt in receipts)
+        log.info("Round %d closed: %d of %d succeeded, %d leaves", state.rounds - 1, earned, len(receipts), state.size)
+        self.mirror.send(summarise(receipts), step=state.rounds)
+        await self.weights.run()
+
+    async def _step(self, work: object) -> bool:
+        """The loop's edge: what the chain or the network did is logged, and the next round tries again."""
+        try:
+            await work  # type: ignore[misc]  # a coroutine of one of the two methods above
+        except ChainError as error:
+            log.warning("%s", error.diagnostics())
+            return False
+        return True
+
+    def _enough(self) -> bool:
+        return 0 < self.settings.max_rounds <= self.rounds.journal.state.rounds
+
+
+def summarise(receipts: list[ReceiptLeaf]) -> dict[str, float]:
+    """A round in numbers, for the mirror."""
+    codes = Counter(receipt.reject for receipt in receipts)
+    scores = [receipt.score_ppb / 1e9 for receipt in receipts]
+    numbers = {f"reject/{code}": float(count) for code, count in codes.items()}
+    return {"score/mean": sum(scores) / max(1, len(scores)), "score/best": max(scores, default=0.0), **numbers}
+
+
+async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keypair) -> Validator:
+    """Open engine and data set, record what this run computes with, and connect it all."""
+    clock = SystemClock()
+    metagraph = await chain.metagraph()
+    neuron = metagraph.registered(keypair.ss58_address)
+    if not neuron.validator_permit:
+        log.warning("uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid)
+    engine = await asyncio.to_thread(
+        open_engine, settings.profile, cache_dir=settings.cache_dir, device=settings.device
+    )
+    source = await asyncio.to_thread(open_source, settings.profile, cache_dir=settings.cache_dir)
+    rules = startup.build_rules(settings)
+    fingerprint = startup.fingerprint_protocol(rules, engine, source.identity)
+    policy = startup.build_policy(settings, rules, fingerprint)
+    journal.record_config(
+        startup.build_config_leaf(
+            settings, engine, source.identity, hotkey=keypair.ss58_address, fingerprint=fingerprint
+        )
+    )
+    journal.record_rules(startup.build_rules_leaf(settings, policy, block=metagraph.block))
+    draws = Draws(journal, source.identity, startup.secret_source(settings.secret_seed))
+    log.info("Model %s, data set %s (%d rows), protocol fingerprint %s", engine.model_name,
+             source.identity.repository, source.identity.rows, fingerprint[:16])  # fmt: skip
+    courier = Client(
+        keypair,
+        netuid=settings.netuid,
+        allow_private=settings.network == "local",
+        clock=clock,
+        limits=ClientLimits(max_response_bytes=settings.max_response_bytes),
+    )
+    rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock)
+    weights = WeightSetter(journal, chain, keypair, settings.burn_uid)
+    mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
+    return Validator(settings, rounds, weights, mirror, clock)
+
+
+async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
+    """Run a validator until it is done or stopped; everything is closed in the end."""
+    settings = loaded.settings
+    keypair = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
+    journal = Journal(settings.state_dir)
+    chain = open_chain(
+        settings.network,
+        settings.netuid,
+        local_path=settings.local_chain,
+        read_deadline_s=float(settings.chain_deadline_seconds),
+    )
+    try:
+        validator = await wire(settings, journal, chain, keypair)
+        log.info("Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid)
+        await run_or_stop(validator.loop(), stop)
+        validator.mirror.close()
+    finally:
+        await chain.close()
+        journal.close()
+        log.info("Validator ended")
+
+
+def main(loaded: Loaded | None = None) -> NoReturn:
+    """Run from the environment (or from settings that the command line has parsed)."""
+    try:
+        found = loaded or load_settings(os.environ)
+        require_live(found)
+    except PerturbError as error:
+        raise SystemExit(f"{error.diagnostics()}") from None
+    setup_logging(found.settings.log_level)
+    run_until_signal(lambda stop: validate(found, stop))
+
+
+if __name__ == "__main__":
+    main()

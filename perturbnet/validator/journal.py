@@ -1,0 +1,73 @@
+"""The ledger and its fold, kept in step: what is appended is on disk first, and in the state then."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, fold
+from perturbnet.ledger.leaves import ConfigLeaf, EpochLeaf, MetagraphLeaf, RulesLeaf
+
+LEDGER_FILE = "ledger.sqlite"
+BLOBS_FOLDER = "blobs"
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """One validator's log. The state is rebuilt from the leaves when it is opened; nothing else is believed."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open the log in `state_dir` and fold it.
+
+        Raises:
+            LedgerLocked: another validator runs on it.
+            LedgerCorrupt: it is damaged; nothing is changed.
+
+        """
+        self.store = LedgerStore(state_dir / LEDGER_FILE)
+        self.blobs = BlobStore(state_dir / BLOBS_FOLDER)
+        try:
+            self.state: LedgerState = fold(self.store.entries())
+        except BaseException:
+            self.store.close()
+            raise
+        if self.state.size:
+            log.info("Resuming: %d leaves, round %d", self.state.size, self.state.rounds)
+
+    def append(self, *leaves: Leaf) -> list[Entry]:
+        """Append leaves in one transaction, then fold them."""
+        entries = self.store.append(leaves)
+        for entry in entries:
+            self.state.apply(entry)
+        return entries
+
+    def append_epoch(self, leaf: EpochLeaf, secret: bytes) -> Entry:
+        """Begin an epoch: its leaf and its secret in one transaction."""
+        entry = self.store.append_epoch(leaf, secret)
+        self.state.apply(entry)
+        return entry
+
+    def record_config(self, leaf: ConfigLeaf) -> None:
+        """Record what this run computes with, if it differs from what stands there."""
+        if self.state.config is None or self.state.config[1] != leaf:
+            self.append(leaf)
+
+    def record_rules(self, leaf: RulesLeaf) -> None:
+        """Record the rules, if they differ in anything but the block from which they hold."""
+        current = self.state.rules[1] if self.state.rules else None
+        if current is None or _without_block(current) != _without_block(leaf):
+            self.append(leaf)
+
+    def record_metagraph(self, leaf: MetagraphLeaf) -> None:
+        """Record who is registered, if anybody changed."""
+        if self.state.metagraph is None or self.state.metagraph[1].neurons != leaf.neurons:
+            self.append(leaf)
+
+    def close(self) -> None:
+        """Close the log."""
+        self.store.close()
+
+
+def _without_block(leaf: RulesLeaf) -> tuple[object, ...]:
+    return leaf.version, leaf.gates, leaf.history, leaf.selection

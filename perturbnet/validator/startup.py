@@ -1,0 +1,118 @@
+"""From settings to what a run computes with: rules, policy, and the leaves that record them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import platform
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+
+from perturbnet import __version__
+from perturbnet.classifier import Engine
+from perturbnet.config import Settings
+from perturbnet.datasets import SourceIdentity
+from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
+from perturbnet.protocol import Rules, protocol_fingerprint
+from perturbnet.selection import SelectionRules
+from perturbnet.validator.rounds import RoundPolicy
+
+LIBRARIES = ("torch", "timm", "numpy", "pillow", "datasets", "bittensor")
+
+
+def build_rules(settings: Settings) -> Rules:
+    """The rules that travel with every challenge."""
+    return Rules(
+        version=settings.rules_version,
+        timeout_ms=int(settings.timeout_seconds * 1000),
+        min_linf_delta=str(settings.min_linf_delta),
+        max_linf_delta=str(settings.max_linf_delta),
+        min_ssim=str(settings.min_ssim),
+        min_psnr_db=str(settings.min_psnr_db),
+        linf_component_weight=str(settings.linf_component_weight),
+        rmse_component_weight=str(settings.rmse_component_weight),
+        perturbation_weight=str(settings.perturbation_weight),
+        speed_weight=str(settings.speed_weight),
+    )
+
+
+def build_policy(settings: Settings, rules: Rules, fingerprint: str) -> RoundPolicy:
+    """What a round depends on. Grouping is lifted on a local network, where everybody is one operator."""
+    local = settings.network == "local"
+    return RoundPolicy(
+        rules=rules,
+        selection=SelectionRules(
+            k=settings.k_miners,
+            exploration=settings.miner_exploration_ratio,
+            min_processed=settings.min_processed_count,
+            group_by_coldkey=not local,
+            group_by_ip=settings.group_by_ip and not local,
+        ),
+        max_attempts=settings.max_challenge_attempts,
+        augment=settings.challenge_augment,
+        duplicates=settings.duplicates,
+        max_body_bytes=settings.max_response_bytes,
+        keep_bodies_rounds=settings.keep_bodies_rounds,
+        protocol_fingerprint=fingerprint,
+    )
+
+
+def build_rules_leaf(settings: Settings, policy: RoundPolicy, *, block: int) -> RulesLeaf:
+    """The rules as the ledger records them."""
+    selection = policy.selection
+    return RulesLeaf(
+        version=policy.rules.version,
+        activation_block=block,
+        gates=policy.rules.model_dump(mode="json"),
+        history={
+            "history_size": settings.history_size,
+            "min_processed_count": settings.min_processed_count,
+            "duplicates": settings.duplicates,
+            "burn_uid": "" if settings.burn_uid is None else settings.burn_uid,
+        },
+        selection={
+            "k": selection.k,
+            "exploration": str(selection.exploration),
+            "group_by_coldkey": int(selection.group_by_coldkey),
+            "group_by_ip": int(selection.group_by_ip),
+        },
+    )
+
+
+def build_config_leaf(
+    settings: Settings, engine: Engine, identity: SourceIdentity, *, hotkey: str, fingerprint: str
+) -> ConfigLeaf:
+    """Model, data set, code and environment as the ledger records them."""
+    return ConfigLeaf(
+        validator=hotkey,
+        netuid=settings.netuid,
+        code_version=__version__,
+        model_name=engine.model_name,
+        model_digest=engine.model_digest,
+        engine=engine.name,
+        environment=describe_environment(),
+        dataset=asdict(identity),
+        fingerprint=identity.fingerprint,
+        protocol_fingerprint=fingerprint,
+    )
+
+
+def fingerprint_protocol(rules: Rules, engine: Engine, identity: SourceIdentity) -> str:
+    """Names everything a verdict depends on; validator and miner compare it."""
+    return protocol_fingerprint(rules, model_digest=engine.model_digest, dataset_fingerprint=identity.fingerprint)
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of what computes; never part of a verdict."""
+    found = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def secret_source(seed: str | None) -> Callable[[int], bytes]:
+    """Where epochs' secrets come from: the system, or (local networks only) a text, so that a run can be repeated."""
+    if seed is None:
+        return lambda _epoch: secrets.token_bytes(32)
+    key = hashlib.sha256(seed.encode()).digest()
+    return lambda epoch: hmac.digest(key, b"epoch" + epoch.to_bytes(8, "big"), "sha256")
