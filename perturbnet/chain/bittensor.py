@@ -1,0 +1,332 @@
+"""The adapter to bittensor (SDK 11): the only module that imports the SDK's chain calls.
+
+- Reads are pinned to one block and decode the runtime's own records here, field by field: one neuron with a
+  nonsense address must not cost us the metagraph, as it would through the SDK's typed one.
+- Writes are the intents `SetWeights` (which seals when the subnet asks for it) and `ServeAxon`, and the raw
+  call `Commitments.set_commitment`, for which the SDK has no intent. Each waits for finality.
+- Refusals become `ChainRejected` with the runtime's name. Where the SDK refuses before it signs, it tells
+  only a code; the name is put back here. What may still take effect (a dropped watch, a lost socket) becomes
+  `ChainUnavailable`.
+
+Source: bittensor 11.3: client.py, intents/weights.py, intents/serving.py, result.py, _substrate.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import bittensor as bt
+from bittensor.error_map import ErrorCode
+from bittensor.result import ChainError as SdkChainError
+from bittensor.result import RpcPolicyError
+
+from perturbnet.chain.protocol import (
+    U16_MAX,
+    Commitment,
+    Hyperparameters,
+    Metagraph,
+    Neuron,
+    Submission,
+    WeightsOnChain,
+    check_fields,
+    to_u16,
+)
+from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable, NotRegistered
+from perturbnet.identity import Keypair
+
+MAX_NEURONS = 4096  # a subnet holds 256; an answer with more is not a metagraph
+_GRAPH = ("SubnetInfoRuntimeApi", "get_metagraph")
+_UIDS = ("SubtensorModule", "Uids")
+_KEYS = ("SubtensorModule", "Keys")
+_WEIGHTS = ("SubtensorModule", "Weights")
+_LAST_UPDATE = ("SubtensorModule", "LastUpdate")
+_SEALED = ("SubtensorModule", "TimelockedWeightCommits")
+_SEALED_ONLY = ("SubtensorModule", "CommitRevealWeightsEnabled")
+_COMMITMENT = ("Commitments", "CommitmentOf")
+
+# Our names for the rules in the runtime's metagraph record, in this order.
+_RULES = {
+    "tempo": "tempo",
+    "weights_rate_limit": "weights_rate_limit",
+    "commit_reveal_enabled": "commit_reveal_weights_enabled",
+    "reveal_period_epochs": "commit_reveal_period",
+    "weights_version": "weights_version",
+    "min_allowed_weights": "min_allowed_weights",
+    "max_weight_limit_u16": "max_weights_limit",
+    "immunity_period": "immunity_period",
+    "serving_rate_limit": "serving_rate_limit",
+    "max_uids": "max_uids",
+    "max_validators": "max_validators",
+    "activity_cutoff": "activity_cutoff",
+}
+
+# Outcomes of watching an extrinsic that do not say whether it was included.
+_IN_DOUBT = frozenset({"Dropped", "Usurped", "Retracted", "FinalityTimeout", "AlreadyImported", "Future"})
+
+# The runtime's names for what the SDK refuses before signing, when it gives a code but no name.
+_WEIGHTS_REASONS = {
+    ErrorCode.NOT_REGISTERED: "HotKeyNotRegisteredInSubNet",
+    ErrorCode.NOT_AUTHORIZED: "NeuronNoValidatorPermit",
+    ErrorCode.INVALID_ARGUMENT: "WeightVecLengthIsLow",
+}
+
+
+class BittensorChain:
+    """One subnet of a bittensor network over one connection."""
+
+    def __init__(self, client: bt.Client, netuid: int, network: str) -> None:
+        """Use a client that is connected; see `connect`."""
+        self._client, self._netuid, self._network = client, netuid, network
+
+    @classmethod
+    async def connect(
+        cls, network: str, netuid: int, *, substrate: bt.Substrate | None = None
+    ) -> BittensorChain:
+        """Open a connection to `finney`, `test` or an endpoint; `substrate` replaces the network, in tests.
+
+        Raises:
+            ChainUnavailable: no endpoint answers.
+
+        """
+        client = bt.Client(network, substrate=substrate)
+        chain = cls(client, netuid, network)
+        async with chain._translated({}):
+            await client.connect()
+        return chain
+
+    @property
+    def netuid(self) -> int:
+        """See `Chain`."""
+        return self._netuid
+
+    @property
+    def network(self) -> str:
+        """See `Chain`."""
+        return self._network
+
+    async def block(self) -> int:
+        """See `Chain`."""
+        async with self._translated({}):
+            return int(await self._client.block())
+
+    async def metagraph(self) -> Metagraph:
+        """See `Chain`.
+
+        Raises:
+            ChainError: the subnet does not exist, or the answer is not a metagraph.
+
+        """
+        graph, block = await self._graph()
+        return _metagraph(graph, self._netuid, block)
+
+    async def hyperparameters(self) -> Hyperparameters:
+        """See `Chain`.
+
+        Raises:
+            ChainError: the subnet does not exist, or its record lacks a rule.
+
+        """
+        graph, _ = await self._graph()
+        missing = sorted(set(_RULES.values()) - graph.keys())
+        if missing:
+            raise ChainError(f"the subnet's record on {self._network} lacks {missing}")
+        values: dict[str, Any] = {ours: int(graph[theirs]) for ours, theirs in _RULES.items()}
+        values["commit_reveal_enabled"] = bool(values["commit_reveal_enabled"])
+        return Hyperparameters(**values)
+
+    async def uid(self, hotkey: str) -> int | None:
+        """See `Chain`."""
+        async with self._translated({}):
+            value = await self._client.query(_UIDS, [self._netuid, hotkey])
+        return None if value is None else int(value)
+
+    async def set_weights(self, keypair: Keypair, weights: Mapping[int, int], version_key: int) -> Submission:
+        """See `Chain`."""
+        row = to_u16(weights)
+        if not row:
+            raise ChainRejected("WeightVecLengthIsLow", "no weight is positive")
+        intent = bt.SetWeights(
+            netuid=self._netuid,
+            uids=list(row),
+            weights=[float(value) for value in row.values()],
+            version_key=version_key,
+        )
+        async with self._translated({}):
+            sealed = bool(await self._client.query(_SEALED_ONLY, [self._netuid]))
+        too_fast = "CommittingWeightsTooFast" if sealed else "SettingWeightsTooFast"
+        async with self._translated({**_WEIGHTS_REASONS, ErrorCode.RATE_LIMITED: too_fast}):
+            result = await self._client.execute(intent, _signer(keypair))
+            result.raise_for_failure()
+        sealed = "reveal_round" in result.data
+        return Submission(await self._block_of(result), "commit" if sealed else "set", _reference(result))
+
+    async def weights(self, uid: int) -> WeightsOnChain:
+        """See `Chain`."""
+        netuid = self._netuid
+        async with self._translated({}):
+            view = await self._client.at()
+            hotkey, row, updates, sealed = await asyncio.gather(
+                view.query(_KEYS, [netuid, uid]),
+                view.query(_WEIGHTS, [netuid, uid]),
+                view.query(_LAST_UPDATE, [netuid]),
+                view.query_map(_SEALED, [netuid]),
+            )
+        if hotkey is None or uid >= len(updates or ()):
+            raise NotRegistered(f"uid {uid} is not registered on netuid {netuid} at block {view.block}")
+        mine = [
+            int(block) for _, commits in sealed or () for who, block, *_ in commits or () if who == hotkey
+        ]
+        pairs = tuple((int(target), int(value)) for target, value in row or ())
+        return WeightsOnChain(uid, str(hotkey), pairs, int(updates[uid]), tuple(sorted(mine)))
+
+    async def serve(self, keypair: Keypair, ip: str, port: int) -> int:
+        """See `Chain`."""
+        try:
+            ipaddress.ip_address(ip)
+        except ValueError:
+            raise ChainRejected("InvalidIpAddress", f"{ip!r} is not an address") from None
+        if not 1 <= port <= U16_MAX:
+            raise ChainRejected("InvalidPort", f"port {port}; 1 to {U16_MAX} are allowed")
+        async with self._translated({ErrorCode.RATE_LIMITED: "ServingRateLimitExceeded"}):
+            result = await self._client.execute(
+                bt.ServeAxon(netuid=self._netuid, ip=ip, port=port), _signer(keypair)
+            )
+            result.raise_for_failure()
+        return await self._block_of(result)
+
+    async def set_commitment(self, keypair: Keypair, *fields: bytes) -> int:
+        """See `Chain`."""
+        check_fields(fields)
+        info = {"fields": [{f"Raw{len(data)}": "0x" + data.hex()} for data in fields]}
+        call = bt.calls.Commitments.set_commitment(netuid=self._netuid, info=info)
+        async with self._translated({}):
+            result = await self._client.submit_call(call, _signer(keypair), signer="hotkey")
+            result.raise_for_failure()
+        return await self._block_of(result)
+
+    async def commitment(self, hotkey: str) -> Commitment | None:
+        """See `Chain`; fields of other kinds than raw bytes are left out."""
+        async with self._translated({}):
+            record = await self._client.query(_COMMITMENT, [self._netuid, hotkey])
+        if not isinstance(record, dict):
+            return None
+        entries = (record.get("info") or {}).get("fields") or ()
+        return Commitment(int(record.get("block") or 0), tuple(_raw_fields(entries)))
+
+    async def close(self) -> None:
+        """See `Chain`."""
+        async with self._translated({}):
+            await self._client.close()
+
+    async def _graph(self) -> tuple[dict[str, Any], int]:
+        """The runtime's record of the subnet: neurons and rules in one call, at one block."""
+        async with self._translated({}):
+            view = await self._client.at()
+            graph = await view.runtime(_GRAPH, [self._netuid])
+        if not isinstance(graph, dict):
+            raise ChainError(f"netuid {self._netuid} does not exist on {self._network}")
+        return graph, int(view.block)
+
+    async def _block_of(self, result: bt.ExtrinsicResult) -> int:
+        """The block that included the extrinsic; the head, where the node did not say."""
+        height = (result.extrinsic_id or "").partition("-")[0]
+        return int(height) if height.isdigit() else await self.block()
+
+    @asynccontextmanager
+    async def _translated(self, reasons: Mapping[ErrorCode, str]) -> AsyncIterator[None]:
+        """Turn the SDK's errors into ours; `reasons` names refusals that come with a code only."""
+        try:
+            yield
+        except SdkChainError as error:
+            raise _refusal(error, reasons) from error
+        except RpcPolicyError as error:
+            after = f"; it says to retry after {error.retry_after}" if error.retry_after else ""
+            raise ChainUnavailable(f"{self._network} refuses our requests: {error}{after}") from error
+        except (bt.BittensorError, OSError) as error:
+            raise ChainUnavailable(f"{self._network}: {str(error) or type(error).__name__}") from error
+
+
+def _refusal(error: SdkChainError, reasons: Mapping[ErrorCode, str]) -> ChainError:
+    reason = error.name or reasons.get(error.code)
+    if reason is None and error.code is not ErrorCode.UNKNOWN:
+        reason = error.code.value
+    if reason is None or reason in _IN_DOUBT:
+        return ChainUnavailable(f"{reason or 'no answer'}: {error.message}")
+    return ChainRejected(reason, error.message)
+
+
+def _signer(keypair: Keypair) -> Any:  # noqa: ANN401 - the SDK's union of all that can sign
+    return keypair
+
+
+def _reference(result: bt.ExtrinsicResult) -> str:
+    return str(result.extrinsic_id or result.block_hash or "")
+
+
+def _metagraph(graph: dict[str, Any], netuid: int, block: int) -> Metagraph:
+    hotkeys = list(graph.get("hotkeys") or ())
+    if len(hotkeys) > MAX_NEURONS:
+        raise ChainError(f"a metagraph of {len(hotkeys)} neurons; at most {MAX_NEURONS} are expected")
+    names = (
+        "coldkeys",
+        "axons",
+        "total_stake",
+        "validator_permit",
+        "active",
+        "last_update",
+        "block_at_registration",
+    )
+    columns = [list(graph.get(name) or ()) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if len(column) != len(hotkeys):
+            raise ChainError(f"the metagraph has {len(hotkeys)} hotkeys but {len(column)} values in {name!r}")
+    neurons = tuple(_neuron(uid, *record) for uid, record in enumerate(zip(hotkeys, *columns, strict=True)))
+    return Metagraph(int(graph.get("block") or block), netuid, neurons)
+
+
+def _neuron(uid: int, hotkey: Any, coldkey: Any, axon: Any, *numbers: Any) -> Neuron:  # noqa: ANN401 - decoded SCALE
+    stake, permit, active, updated, registered = (int(number or 0) for number in numbers)
+    ip, port = _endpoint(axon)
+    return Neuron(
+        uid=uid,
+        hotkey=str(hotkey),
+        coldkey=str(coldkey),
+        stake_rao=stake,
+        validator_permit=bool(permit),
+        active=bool(active),
+        ip=ip,
+        port=port,
+        last_update=updated,
+        registered_block=registered,
+    )
+
+
+def _endpoint(axon: Any) -> tuple[str | None, int]:  # noqa: ANN401 - whatever the neuron wrote
+    """Address and port of an axon record; (None, 0) when nothing, or nonsense, is served."""
+    try:
+        number, port, kind = int(axon["ip"]), int(axon["port"]), int(axon["ip_type"])
+        if number == 0 or not 1 <= port <= U16_MAX:
+            return None, 0
+        return str(ipaddress.IPv6Address(number) if kind == 6 else ipaddress.IPv4Address(number)), port
+    except (TypeError, KeyError, ValueError):
+        return None, 0
+
+
+def _raw_fields(entries: Any) -> list[bytes]:  # noqa: ANN401 - decoded SCALE
+    """The bytes of the `Raw<n>` fields, in order; text that is not hex is skipped."""
+    found = []
+    for entry in entries:
+        for variant, value in entry.items() if isinstance(entry, dict) else ():
+            if not str(variant).startswith("Raw"):
+                continue
+            try:
+                found.append(
+                    bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
+                )
+            except (TypeError, ValueError):
+                continue
+    return found
