@@ -35,6 +35,7 @@ import base64
 import hashlib
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import NoReturn
@@ -60,6 +61,9 @@ _HEADER_FORM = bytes((8, 2, 0, 0, 0))  # bit depth, RGB, deflate, adaptive filte
 _CHUNK_OVERHEAD = 12  # length, kind, CRC
 _LAST_FILTER = 4  # Paeth
 _DIGEST_DOMAIN = b"perturb/pixels/1\n"
+_SIZE_RULE = f"sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels are allowed"
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_PILLOW_FAULTS = (ValueError, SyntaxError, EOFError, struct.error, *_BOMBS)
 
 
 class PictureError(PerturbError):
@@ -150,20 +154,23 @@ def decode_any_image(path: Path) -> Pixels:
         size_bytes = path.stat().st_size
         if size_bytes > MAX_PICTURE_BYTES:
             raise PictureError(f"{path}: {size_bytes} bytes; at most {MAX_PICTURE_BYTES} are allowed")
-        with Image.open(path, formats=PICTURE_FORMATS) as picture:
-            width, height = picture.size
-            if not _size_is_allowed(height, width):
-                raise PictureError(f"{path}: {width}x{height} pixels; {_SIZE_RULE}")
-            return _to_rgb(ImageOps.exif_transpose(picture))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _read_picture(path)
     except UnidentifiedImageError:
         raise PictureError(f"{path}: not a picture; expected {', '.join(PICTURE_FORMATS)}") from None
     except OSError as error:
         raise PictureError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: damaged: {error}") from error
+    except _PILLOW_FAULTS as error:
+        raise PictureError(f"{path}: cannot be read: {error}") from error
 
 
-_SIZE_RULE = f"sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels are allowed"
+def _read_picture(path: Path) -> Pixels:
+    with Image.open(path, formats=PICTURE_FORMATS) as picture:
+        width, height = picture.size
+        if not _size_is_allowed(height, width):
+            raise PictureError(f"{path}: {width}x{height} pixels; {_SIZE_RULE}")
+        return _to_rgb(ImageOps.exif_transpose(picture))
 
 
 def _size_is_allowed(height: int, width: int) -> bool:

@@ -174,8 +174,9 @@ def mutants() -> Iterator[tuple[str, ast.Module]]:
 def changes_of(node: ast.AST) -> Iterator[tuple[str, list[Any], int, ast.AST]]:
     """The changes to make at this node: what it is, and the list, the place in it and what to put there."""
     for field in ("body", "orelse"):
-        statements = getattr(node, field, None)
-        for place, statement in enumerate(statements if isinstance(statements, list) else []):
+        found = getattr(node, field, None)
+        statements: list[Any] = found if isinstance(found, list) else []  # an expression has a body too
+        for place, statement in enumerate(statements):
             if isinstance(statement, ast.Raise):
                 yield "raise removed", statements, place, ast.Pass()
     if isinstance(node, ast.BoolOp):
