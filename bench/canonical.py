@@ -1,4 +1,4 @@
-"""Canonical JSON against plain `json`: what the checks of a leaf cost. A busy validator writes 72,000 a day."""
+"""Canonical JSON against plain `json`: what a leaf's checks cost. A busy validator writes 72,000 a day."""
 
 from __future__ import annotations
 
