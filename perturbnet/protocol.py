@@ -101,11 +101,9 @@ class Rules(_Message):
         return self
 
     def levels(self, epsilon: str) -> list[int]:
-        """Every L-inf step k with min_linf_delta <= k/255 <= min(epsilon, max_linf_delta), smallest first, exactly."""
-        low, high = (
-            Decimal(self.min_linf_delta) * 255,
-            min(Decimal(epsilon), Decimal(self.max_linf_delta)) * 255,
-        )
+        """Every L-inf step k with min_linf_delta <= k/255 <= min(epsilon, max_linf_delta), smallest first."""
+        low, cap = Decimal(self.min_linf_delta) * 255, min(Decimal(epsilon), Decimal(self.max_linf_delta))
+        high = cap * 255
         return [level for level in range(1, 256) if low <= level <= high]
 
 
@@ -152,7 +150,7 @@ class AttackResponse(_Message):
 
 
 class Acknowledgement(_Message):
-    """What became of a response: the digest of its body (if one came), its code, its score, its ledger leaf."""
+    """What became of a response: the digest of its body (if one came), its code, score and ledger leaf."""
 
     challenge_id: Digest
     body_digest: Digest | None

@@ -38,7 +38,7 @@ _SPECIAL_V4 = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-# IPv6: global unicast is 2000::/3. All outside is refused with it: ::, ::1, IPv4-mapped (::ffff:0:0/96), NAT64
+# IPv6: global unicast is 2000::/3. All outside is refused: ::, ::1, IPv4-mapped (::ffff:0:0/96), NAT64
 # (64:ff9b::/96), unique local (fc00::/7), link-local (fe80::/10), multicast (ff00::/8).
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _SPECIAL_V6 = tuple(
@@ -50,6 +50,12 @@ _SPECIAL_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
+
+# What `allow_private` admits: loopback and private unicast.
+_LOCAL_V4 = tuple(
+    ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+)
+_LOCAL_V6 = tuple(ipaddress.IPv6Network(text) for text in ("::1/128", "fc00::/7"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,6 @@ def _is_global(ip: IpAddress) -> bool:
 
 
 def _is_local(ip: IpAddress) -> bool:
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped is not None or ip.scope_id is not None):
-        return False
-    return ip.is_loopback or (ip.is_private and not (ip.is_unspecified or ip.is_reserved or ip.is_multicast))
+    if isinstance(ip, ipaddress.IPv4Address):
+        return any(ip in network for network in _LOCAL_V4)
+    return ip.scope_id is None and any(ip in network for network in _LOCAL_V6)

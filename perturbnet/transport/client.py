@@ -20,6 +20,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bittensor import http_auth
 
@@ -106,23 +107,17 @@ class Client:
     async def send_acknowledgements(
         self, acknowledgements: Sequence[tuple[Target, Acknowledgement]], *, timeout_s: float = 5.0
     ) -> list[Delivery]:
-        """Tell miners their verdicts, all at once, best effort: nothing is sent twice and nothing is raised."""
+        """Tell miners their verdicts, all at once, best effort: nothing is sent twice, nothing raised."""
         if not acknowledgements:
             return []
         turns = asyncio.Semaphore(self._limits.max_connections)
         tasks = [asyncio.create_task(self._acknowledge(turns, *pair)) for pair in acknowledgements]
         expired = asyncio.create_task(self._clock.sleep(timeout_s))
-        everything = asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await asyncio.wait({everything, expired}, return_when=asyncio.FIRST_COMPLETED)
+            await _until(expired, tasks)
         finally:
-            for task in (expired, *tasks):
-                task.cancel()
-            outcomes = await everything
-        return [
-            _delivery(target, outcome)
-            for (target, _), outcome in zip(acknowledgements, outcomes, strict=True)
-        ]
+            expired.cancel()
+        return [_delivery(target, task) for (target, _), task in zip(acknowledgements, tasks, strict=True)]
 
     async def _acknowledge(self, turns: asyncio.Semaphore, target: Target, message: Acknowledgement) -> None:
         async with turns:
@@ -207,11 +202,7 @@ class _Round:
         nonce_ns = self._client.next_nonce()
         started_s = self._clock.monotonic_s()
         work = asyncio.create_task(self._client.ask(target, query, nonce_ns, self._caps))
-        try:
-            await asyncio.wait({work, expired}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            work.cancel()
-            await asyncio.wait({work})
+        await _until(expired, [work])
         ended_s = self._clock.monotonic_s()
         arrival = Arrival(
             target.uid, target.hotkey, Reject.TIMEOUT, _milliseconds(ended_s - started_s), str(nonce_ns)
@@ -228,6 +219,18 @@ class _Round:
             return self._client.open(arrival, reply, query)
         except Refused as refused:
             return replace(arrival, reject=refused.reject, detail=refused.detail)
+
+
+async def _until(expired: asyncio.Task[None], work: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait until all work is done or time has expired; leave no task of it running."""
+    everything = asyncio.create_task(asyncio.wait(work))
+    either: set[asyncio.Task[Any]] = {everything, expired}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in work:
+            task.cancel()
+        await everything
 
 
 def _signature(reply: Reply) -> bytes:

@@ -65,6 +65,11 @@ def guarded_protocol(*, head_timeout_s: float, lifetime_s: float, per_address: i
     return GuardedProtocol
 
 
+def _is_idle(connection: Any) -> bool:  # noqa: ANN401 - uvicorn annotates `cycle` as never None
+    """Whether no request's head has arrived yet."""
+    return connection.cycle is None
+
+
 def _held_by(protocol: H11Protocol, connections: set[Any]) -> int:
     if protocol.client is None:
         return 0
@@ -73,12 +78,46 @@ def _held_by(protocol: H11Protocol, connections: set[Any]) -> int:
 
 
 class EmbeddedServer(uvicorn.Server):
-    """uvicorn inside somebody else's event loop: signals stay the program's own."""
+    """uvicorn inside somebody else's event loop: no signals, no polling, and an end within `grace_s` and a bit."""
+
+    def __init__(self, config: uvicorn.Config, *, grace_s: float) -> None:
+        super().__init__(config)
+        self._grace_s = grace_s
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask `serve` to end."""
+        self._stopping.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Install nothing."""
+        """Install nothing: signals are the program's own."""
         yield
+
+    async def main_loop(self) -> None:
+        """Wait to be stopped."""
+        await self.on_tick(0)  # sets the default headers
+        await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Let requests in flight finish for `grace_s`, cancel the rest, and leave no connection behind."""
+        for server in self.servers:
+            server.close()
+        ends_s = asyncio.get_running_loop().time() + self._grace_s
+        state = self.server_state
+        for connection in list(state.connections):
+            if _is_idle(connection):
+                connection.transport.abort()
+        if state.tasks:
+            await asyncio.wait(set(state.tasks), timeout=self._grace_s)
+        for task in set(state.tasks):
+            task.cancel()
+        if state.tasks:
+            await asyncio.wait(set(state.tasks), timeout=self._grace_s / 2)
+        while state.connections and asyncio.get_running_loop().time() < ends_s:
+            await asyncio.sleep(0.01)  # answers are on their way out
+        for connection in list(state.connections):
+            connection.transport.abort()
 
 
 def bind(host: str, port: int) -> socket.socket:

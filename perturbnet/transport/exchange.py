@@ -82,14 +82,18 @@ async def post(address: Address, request: Post, *, caps: Caps, clock: Clock) -> 
         reader, writer = await asyncio.open_connection(address.host, address.port)
     except OSError as error:
         raise Refused(Reject.OFFLINE, f"{address.authority}: {error.strerror or error}") from None
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=caps.header_bytes)
     try:
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=caps.header_bytes)
         # Not drained: the bytes leave while the answer is read, so a miner that refuses early is heard.
         writer.write(_request_bytes(connection, address, request))
         return await _read(connection, reader, caps, clock)
     except OSError as error:
         raise Refused(Reject.OFFLINE, f"{address.authority}: {error.strerror or error}") from None
     except h11.RemoteProtocolError as error:
+        if connection.trailing_data[1]:  # the end of the stream was read
+            raise Refused(
+                Reject.OFFLINE, "the connection was closed before the response was complete"
+            ) from None
         raise Refused(Reject.HTTP_ERROR, f"not HTTP: {str(error)[:200]}") from None
     finally:
         writer.transport.abort()

@@ -50,7 +50,7 @@ from perturbnet.transport.nonces import NonceStore
 from perturbnet.transport.rates import Rates
 
 _log = logging.getLogger(__name__)
-_STOP_WITHIN_S = 1
+_STOP_GRACE_S = 1.0
 
 Handler = Callable[[AttackChallenge, str, float], Awaitable[AttackResponse]]
 """(challenge, the validator's hotkey, monotonic seconds when the request arrived) -> response."""
@@ -116,7 +116,7 @@ class Server:
             raise TransportError(f"already serving on port {self._port}")
         bound = bind(self._host, self._port)
         self._port = int(bound.getsockname()[1])
-        self._server = EmbeddedServer(self._config())
+        self._server = EmbeddedServer(self._config(), grace_s=_STOP_GRACE_S)
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
         while not self._server.started:
             if self._serving.done():
@@ -128,13 +128,8 @@ class Server:
         """Stop within two seconds: requests in flight get one second to finish, then are cancelled."""
         if self._server is None or self._serving is None:
             return
-        self._server.should_exit = True
+        self._server.stop()
         await self._serving
-        state = self._server.server_state
-        for connection in list(state.connections):
-            connection.transport.abort()
-        if state.tasks:
-            await asyncio.wait(set(state.tasks), timeout=0.5)
         self._server = self._serving = None
 
     def _config(self) -> uvicorn.Config:
@@ -154,10 +149,10 @@ class Server:
             access_log=False,
             proxy_headers=False,  # else anyone could name the address that is rate-limited
             server_header=False,
+            date_header=False,
             limit_concurrency=limits.concurrent_connections,
             h11_max_incomplete_event_size=limits.max_header_bytes,
             timeout_keep_alive=1,
-            timeout_graceful_shutdown=_STOP_WITHIN_S,
         )
 
     def _application(self) -> Starlette:
