@@ -1,8 +1,8 @@
 """An in-memory twin of the SDK's chain access (`bittensor.Substrate`) that keeps the live rules.
 
-It holds no rule of its own: storage, runtime records and extrinsics are translated to a `LocalChain`, so the adapter
-and the local chain are judged by one set of rules. Timelock encryption is the SDK's real one; what only the drand
-beacon could open, `record_timelock` writes down when it is sealed.
+It holds no rule of its own: storage, runtime records and extrinsics are translated to a `LocalChain`, so the
+adapter and the local chain are judged by one set of rules. Timelock encryption is the SDK's real one; what only
+the drand beacon could open, `record_timelock` writes down when it is sealed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bittensor as bt
-import bittensor_core
+from bittensor.intents import weights as sdk_weights
 import pytest
 from bittensor.result import ChainError as SdkChainError
 from bittensor.result import RpcConnectionError
@@ -32,7 +32,8 @@ Sealed = dict[bytes, tuple[list[int], list[int], int]]
 def record_timelock(monkeypatch: pytest.MonkeyPatch) -> Sealed:
     """Let the SDK seal as ever, and remember what each ciphertext holds: the beacon's knowledge."""
     sealed: Sealed = {}
-    encrypt: Any = bittensor_core.get_encrypted_commit_v2
+    core = sdk_weights._core
+    encrypt: Any = core.get_encrypted_commit_v2
 
     def encrypt_and_record(**values: Any) -> tuple[bytes, int]:
         ciphertext, reveal_round = encrypt(**values)
@@ -43,7 +44,7 @@ def record_timelock(monkeypatch: pytest.MonkeyPatch) -> Sealed:
         )
         return ciphertext, reveal_round
 
-    monkeypatch.setattr(bittensor_core, "get_encrypted_commit_v2", encrypt_and_record)
+    monkeypatch.setattr(core, "get_encrypted_commit_v2", encrypt_and_record)
     return sealed
 
 
@@ -58,7 +59,7 @@ class ComposedCall:
 
 @dataclass
 class SubstrateTwin:
-    """One connection. `silent` hangs every call, `lost` fails it, `drop_answer` includes and then says nothing."""
+    """One connection. `silent` hangs every call, `lost` fails it, `drop_answer` includes a call and then hangs."""
 
     chain: LocalChain
     sealed: Sealed = field(default_factory=dict)
@@ -277,7 +278,8 @@ class SubstrateTwin:
             kind = ipaddress.IPv6Address if params["ip_type"] == 6 else ipaddress.IPv4Address
             return "serve_axon", {"ip": str(kind(params["ip"])), "port": params["port"]}
         assert (call.module, call.function) == ("Commitments", "set_commitment"), call
-        fields = [value.removeprefix("0x") for entry in params["info"]["fields"] for value in entry.values()]
+        entries = params["info"]["fields"]
+        fields = [value.removeprefix("0x") for entry in entries for value in entry.values()]
         return "set_commitment", {"fields": fields}
 
     async def blocks(self, *, finalized: bool = False) -> AsyncIterator[dict[str, Any]]:

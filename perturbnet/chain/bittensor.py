@@ -38,6 +38,7 @@ from perturbnet.chain.protocol import (
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable, NotRegistered
 from perturbnet.identity import Keypair
 
+ERA_BLOCKS = 16  # an extrinsic not included by then never will be: a doubt ends with it
 MAX_NEURONS = 4096  # a subnet holds 256; an answer with more is not a metagraph
 _GRAPH = ("SubnetInfoRuntimeApi", "get_metagraph")
 _UIDS = ("SubtensorModule", "Uids")
@@ -159,7 +160,7 @@ class BittensorChain:
             sealed = bool(await self._client.query(_SEALED_ONLY, [self._netuid]))
         too_fast = "CommittingWeightsTooFast" if sealed else "SettingWeightsTooFast"
         async with self._translated({**_WEIGHTS_REASONS, ErrorCode.RATE_LIMITED: too_fast}):
-            result = await self._client.execute(intent, _signer(keypair))
+            result = await self._client.execute(intent, _signer(keypair), period=ERA_BLOCKS)
             result.raise_for_failure()
         sealed = "reveal_round" in result.data
         return Submission(await self._block_of(result), "commit" if sealed else "set", _reference(result))
@@ -192,9 +193,8 @@ class BittensorChain:
         if not 1 <= port <= U16_MAX:
             raise ChainRejected("InvalidPort", f"port {port}; 1 to {U16_MAX} are allowed")
         async with self._translated({ErrorCode.RATE_LIMITED: "ServingRateLimitExceeded"}):
-            result = await self._client.execute(
-                bt.ServeAxon(netuid=self._netuid, ip=ip, port=port), _signer(keypair)
-            )
+            intent = bt.ServeAxon(netuid=self._netuid, ip=ip, port=port)
+            result = await self._client.execute(intent, _signer(keypair), period=ERA_BLOCKS)
             result.raise_for_failure()
         return await self._block_of(result)
 
@@ -204,7 +204,9 @@ class BittensorChain:
         info = {"fields": [{f"Raw{len(data)}": "0x" + data.hex()} for data in fields]}
         call = bt.calls.Commitments.set_commitment(netuid=self._netuid, info=info)
         async with self._translated({}):
-            result = await self._client.submit_call(call, _signer(keypair), signer="hotkey")
+            result = await self._client.submit_call(
+                call, _signer(keypair), signer="hotkey", period=ERA_BLOCKS
+            )
             result.raise_for_failure()
         return await self._block_of(result)
 

@@ -161,8 +161,10 @@ class DeadlineChain:
 async def reconcile_weights(chain: Chain, uid: int, expected: Mapping[int, int], since_block: int) -> Effect:
     """Tell from the chain whether weights submitted at or after `since_block` took effect.
 
-    `since_block` is the head read before the submission. A pending commit counts whatever is in it, for
-    nobody can look; with one validator process per hotkey it can only be ours.
+    `since_block` is the head read before the submission. `ABSENT` is final once the extrinsic's era (16
+    blocks) is over; before that a retry is still safe, for the rate limit lets only one of the two in. A
+    pending commit counts whatever is in it, for nobody can look; with one validator process per hotkey it can
+    only be ours.
 
     Raises:
         NotRegistered: the uid is gone.

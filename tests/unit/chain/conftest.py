@@ -1,0 +1,75 @@
+"""One network, two chains: the same test runs on the local chain and on the adapter over the substrate twin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from bittensor import sp_core
+
+from perturbnet.chain import Chain, LocalChain, Rules
+from perturbnet.chain.bittensor import BittensorChain
+from perturbnet.identity import Keypair
+from tests.fakes_substrate import SubstrateTwin, record_timelock
+
+NETUID = 4
+STAKE = 10**12
+OPEN = Rules(
+    commit_reveal_enabled=False, tempo=20, weights_rate_limit=10, immunity_period=5, loopback_allowed=False
+)
+SEALED = replace(OPEN, commit_reveal_enabled=True)
+
+
+def keypair(number: int) -> Keypair:
+    made: Keypair = sp_core.Keypair.create_from_seed(number.to_bytes(32, "big"), sp_core.CRYPTO_SR25519)
+    return made
+
+
+COLDKEY = keypair(1000).ss58_address
+
+
+@dataclass
+class Net:
+    """The chain under test, and the hand that makes the network around it."""
+
+    chain: Chain
+    local: LocalChain
+    twin: SubstrateTwin | None
+
+    async def register(self, number: int, stake: int = 0) -> tuple[Keypair, int]:
+        key = keypair(number)
+        return key, await self.local.register(key.ss58_address, COLDKEY, stake)
+
+
+MakeNet = Callable[[Rules], Awaitable[Net]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["local", "bittensor"])
+async def make_net(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> AsyncIterator[MakeNet]:
+    made: list[Chain] = []
+    monkeypatch.setenv("BTCLI_TOKEN_SYMBOLS_CACHE", str(tmp_path / "symbols.json"))
+
+    async def make(rules: Rules) -> Net:
+        local = LocalChain.create(tmp_path / "chain.db", NETUID, rules=rules, block_time_ms=0)
+        await local.advance(1)
+        if request.param == "local":
+            made.append(local)
+            return Net(local, local, None)
+        twin = SubstrateTwin(local, record_timelock(monkeypatch))
+        chain = await BittensorChain.connect("ws://127.0.0.1:1", NETUID, substrate=cast("Any", twin))
+        made.append(chain)
+        return Net(chain, local, twin)
+
+    yield make
+    for chain in made:
+        await chain.close()

@@ -1,0 +1,407 @@
+"""What every chain does, run on the local chain and on the adapter over the substrate twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from perturbnet.chain import Effect, Metagraph, Rules, reconcile_weights, to_u16
+from perturbnet.errors import ChainRejected, NotRegistered
+from tests.unit.chain.conftest import COLDKEY, NETUID, OPEN, SEALED, STAKE, MakeNet, Net, keypair
+
+pytestmark = pytest.mark.anyio
+
+
+async def refused(awaitable: object) -> str:
+    with pytest.raises(ChainRejected) as caught:
+        await awaitable  # type: ignore[misc]
+    return caught.value.reason
+
+
+async def validator_and_miners(net: Net, miners: int = 2) -> None:
+    await net.register(1, STAKE)
+    for number in range(2, 2 + miners):
+        await net.register(number)
+
+
+# Reading ---------------------------------------------------------------------------------------------------
+
+
+async def test_names_the_subnet_and_counts_blocks(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    assert net.chain.netuid == NETUID
+    before = await net.chain.block()
+    await net.local.advance(7)
+    assert await net.chain.block() == before + 7
+
+
+async def test_a_registered_hotkey_is_in_the_metagraph(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    key, uid = await net.register(1, STAKE)
+    other, other_uid = await net.register(2)
+    assert (uid, other_uid) == (0, 1)
+    assert await net.chain.uid(other.ss58_address) == 1
+    graph = await net.chain.metagraph()
+    assert (graph.block, graph.netuid) == (1, NETUID)
+    neuron = graph.registered(key.ss58_address)
+    assert neuron == graph.by_uid(0)
+    assert (neuron.uid, neuron.coldkey, neuron.stake_rao) == (0, COLDKEY, STAKE)
+    assert (neuron.ip, neuron.port, neuron.active) == (None, 0, True)
+    assert (neuron.registered_block, neuron.last_update) == (1, 1)
+
+
+async def test_an_unknown_hotkey_has_no_uid(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await net.register(1)
+    stranger = keypair(9).ss58_address
+    assert await net.chain.uid(stranger) is None
+    graph = await net.chain.metagraph()
+    assert graph.by_hotkey(stranger) is None
+    with pytest.raises(NotRegistered, match=stranger):
+        graph.registered(stranger)
+    with pytest.raises(NotRegistered):
+        await net.chain.weights(1)
+
+
+async def test_hyperparameters(make_net: MakeNet) -> None:
+    rules = replace(
+        SEALED,
+        weights_version=5,
+        min_allowed_weights=2,
+        reveal_period_epochs=3,
+        max_uids=17,
+        serving_rate_limit=9,
+    )
+    net = await make_net(rules)
+    assert await net.chain.hyperparameters() == rules.hyperparameters()
+
+
+async def test_two_reads_see_one_block(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await validator_and_miners(net)
+    graph: Metagraph = await net.chain.metagraph()
+    assert [neuron.uid for neuron in graph.neurons] == [0, 1, 2]
+
+
+# Permits and reuse of uids -----------------------------------------------------------------------------------
+
+
+async def test_permits_go_to_the_highest_stakes(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, max_validators=2))
+    for number, stake in ((1, 5), (2, 9), (3, 0), (4, 7)):
+        await net.register(number, stake)
+    assert [neuron.validator_permit for neuron in (await net.chain.metagraph()).neurons] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+
+
+async def test_after_the_first_epoch_a_permit_waits_for_the_next(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await net.register(1, STAKE)
+    await net.local.advance(40)
+    await net.register(2, STAKE)
+    assert not (await net.chain.metagraph()).neurons[1].validator_permit
+    await net.local.advance(OPEN.tempo + 1)
+    assert (await net.chain.metagraph()).neurons[1].validator_permit
+
+
+async def test_a_reused_uid_keeps_nothing_of_its_predecessor(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, max_uids=3, min_non_immune_uids=0))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {1: 10, 2: 65535}, 0)
+    await net.chain.serve(keypair(2), "203.0.113.5", 8091)
+    await net.local.advance(OPEN.tempo + 1)  # emission follows the weights
+    newcomer, uid = await net.register(5)
+    assert uid == 1  # the lowest emission
+    graph = await net.chain.metagraph()
+    assert graph.by_hotkey(keypair(2).ss58_address) is None
+    neuron = graph.registered(newcomer.ss58_address)
+    assert (neuron.uid, neuron.ip, neuron.registered_block) == (1, None, graph.block)
+    assert (await net.chain.weights(0)).weights == ((1, 0), (2, 65535))
+    assert (await net.chain.weights(1)).hotkey == newcomer.ss58_address
+    assert await refused(net.chain.serve(keypair(2), "203.0.113.5", 8091)) == "HotKeyNotRegisteredInNetwork"
+
+
+async def test_an_immune_neuron_stays(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, max_uids=2, min_non_immune_uids=0, immunity_period=30))
+    await net.register(1)
+    await net.local.advance(40)
+    await net.register(2)
+    await net.local.advance(1)
+    assert (await net.register(3))[1] == 0  # uid 1 is younger than the immunity period
+
+
+# Weights, shown at once --------------------------------------------------------------------------------------
+
+
+async def test_weights_are_shown(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    submission = await net.chain.set_weights(keypair(1), {2: 3000, 1: 65535, 0: 0}, 0)
+    assert (submission.mode, submission.block) == ("set", 21)
+    assert submission.reference.startswith("21-")
+    shown = await net.chain.weights(0)
+    assert shown.weights == ((1, 65535), (2, 3000))
+    assert (shown.hotkey, shown.last_update, shown.pending_commits) == (keypair(1).ss58_address, 21, ())
+
+
+async def test_weights_are_scaled_up_before_they_are_sent(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {1: 700, 2: 250}, 0)
+    assert (await net.chain.weights(0)).weights == ((1, 65535), (2, 23405))
+
+
+async def test_the_weight_of_uid_zero_survives(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await net.register(2)
+    await net.register(1, STAKE)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {0: 65535, 1: 1}, 0)
+    assert dict((await net.chain.weights(1)).weights)[0] == 65535
+
+
+async def test_a_second_vector_waits_for_the_rate_limit(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await validator_and_miners(net)
+    assert (
+        await refused(net.chain.set_weights(keypair(1), {1: 1}, 0)) == "SettingWeightsTooFast"
+    )  # just registered
+    await net.local.advance(OPEN.weights_rate_limit)
+    await net.chain.set_weights(keypair(1), {1: 1}, 0)
+    await net.local.advance(OPEN.weights_rate_limit - 1)
+    assert await refused(net.chain.set_weights(keypair(1), {2: 1}, 0)) == "SettingWeightsTooFast"
+    await net.local.advance(1)
+    await net.chain.set_weights(keypair(1), {2: 1}, 0)
+    assert (await net.chain.weights(0)).weights == ((2, 65535),)
+
+
+@pytest.mark.parametrize(
+    ("sender", "weights", "version", "reason"),
+    [
+        (9, {1: 1}, 3, "HotKeyNotRegisteredInSubNet"),
+        (2, {1: 1, 2: 1}, 3, "NeuronNoValidatorPermit"),
+        (1, {1: 1, 7: 1}, 3, "UidVecContainInvalidOne"),
+        (1, {1: 1, 2: 1}, 2, "IncorrectWeightVersionKey"),
+        (1, {1: 1}, 3, "WeightVecLengthIsLow"),
+        (1, {1: 0, 2: 0}, 3, "WeightVecLengthIsLow"),
+        (1, {}, 3, "WeightVecLengthIsLow"),
+        (1, {0: 1, 1: 1, 2: 1, 3: 1}, 3, "UidsLengthExceedUidsInSubNet"),
+        (1, {1: 1, 65536: 1}, 3, "UidVecContainInvalidOne"),
+    ],
+)
+async def test_refusals(
+    make_net: MakeNet, sender: int, weights: dict[int, int], version: int, reason: str
+) -> None:
+    net = await make_net(replace(OPEN, weights_version=3, min_allowed_weights=2))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    assert await refused(net.chain.set_weights(keypair(sender), weights, version)) == reason
+    assert (await net.chain.weights(0)).weights == ()
+
+
+async def test_a_newer_version_key_is_accepted(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, weights_version=3))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    assert (await net.chain.set_weights(keypair(1), {1: 1}, 4)).mode == "set"
+
+
+async def test_a_neuron_without_permit_may_weight_itself(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, min_allowed_weights=2))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(2), {1: 1}, 0)
+    assert (await net.chain.weights(1)).weights == ((1, 65535),)
+
+
+@pytest.mark.parametrize("rules", [OPEN, SEALED])
+async def test_too_little_stake(make_net: MakeNet, rules: Rules) -> None:
+    net = await make_net(replace(rules, min_stake_rao=STAKE + 1))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    assert await refused(net.chain.set_weights(keypair(1), {1: 1}, 0)) == "NotEnoughStakeToSetWeights"
+
+
+# Weights, sealed ---------------------------------------------------------------------------------------------
+
+
+async def test_sealed_weights_are_invisible_until_their_reveal(make_net: MakeNet) -> None:
+    net = await make_net(SEALED)
+    await validator_and_miners(net)
+    await net.local.advance(
+        14
+    )  # block 15: the last of epoch 0, which ends where (block + netuid + 1) % 21 is 0
+    submission = await net.chain.set_weights(keypair(1), {1: 65535, 2: 9}, 0)
+    assert submission.mode == "commit"
+    hidden = await net.chain.weights(0)
+    assert (hidden.weights, hidden.pending_commits, hidden.last_update) == ((), (15,), 15)
+    await net.local.advance(1)  # the first block of epoch 1
+    revealed = await net.chain.weights(0)
+    assert (revealed.weights, revealed.pending_commits) == (((1, 65535), (2, 9)), ())
+    assert revealed.last_update == 15  # the commit's block, not the reveal's
+
+
+async def test_a_reveal_waits_for_its_period(make_net: MakeNet) -> None:
+    net = await make_net(replace(SEALED, reveal_period_epochs=2))
+    await validator_and_miners(net)
+    await net.local.advance(14)
+    await net.chain.set_weights(keypair(1), {1: 1}, 0)
+    await net.local.advance(1 + SEALED.tempo)
+    assert (await net.chain.weights(0)).weights == ()
+    await net.local.advance(1)
+    assert (await net.chain.weights(0)).weights == ((1, 65535),)
+
+
+async def test_a_second_commit_waits_for_the_rate_limit(make_net: MakeNet) -> None:
+    net = await make_net(SEALED)
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {1: 1}, 0)
+    assert await refused(net.chain.set_weights(keypair(1), {2: 1}, 0)) == "CommittingWeightsTooFast"
+
+
+async def test_too_many_commits_in_one_epoch(make_net: MakeNet) -> None:
+    net = await make_net(replace(SEALED, tempo=100, weights_rate_limit=1))
+    await validator_and_miners(net)
+    for _ in range(10):
+        await net.local.advance(1)
+        await net.chain.set_weights(keypair(1), {1: 1}, 0)
+    await net.local.advance(1)
+    assert await refused(net.chain.set_weights(keypair(1), {1: 1}, 0)) == "TooManyUnrevealedCommits"
+
+
+async def test_a_sealed_vector_with_a_stale_version_vanishes(make_net: MakeNet) -> None:
+    net = await make_net(replace(SEALED, weights_version=3))
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {1: 1}, 2)
+    assert await reconcile_weights(net.chain, 0, {1: 1}, 21) is Effect.PENDING
+    await net.local.advance(SEALED.tempo + 1)
+    assert (await net.chain.weights(0)).weights == ()
+    assert await reconcile_weights(net.chain, 0, {1: 1}, 21) is Effect.ABSENT
+
+
+# Reading back ------------------------------------------------------------------------------------------------
+
+
+async def test_reconcile_tells_what_became_of_a_vector(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    wanted = to_u16({1: 700_000_000, 2: 300_000_000})
+    head = await net.chain.block()
+    assert await reconcile_weights(net.chain, 0, wanted, head) is Effect.ABSENT
+    await net.chain.set_weights(keypair(1), wanted, 0)
+    assert await reconcile_weights(net.chain, 0, wanted, head) is Effect.APPLIED
+    assert await reconcile_weights(net.chain, 0, {1: 1}, head) is Effect.ABSENT
+    assert await reconcile_weights(net.chain, 0, wanted, head + 1) is Effect.ABSENT  # an older, equal vector
+
+
+async def test_reconcile_after_a_reveal(make_net: MakeNet) -> None:
+    net = await make_net(SEALED)
+    await validator_and_miners(net)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(1), {1: 65535, 2: 4}, 0)
+    assert await reconcile_weights(net.chain, 0, {1: 65535, 2: 4}, 21) is Effect.PENDING
+    await net.local.advance(SEALED.tempo + 1)
+    assert await reconcile_weights(net.chain, 0, {1: 65535, 2: 4}, 21) is Effect.APPLIED
+
+
+# Serving -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ip", ["203.0.113.5", "2001:db8::7"])
+async def test_an_axon_is_in_the_metagraph(make_net: MakeNet, ip: str) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    assert await net.chain.serve(key, ip, 8091) == 1
+    neuron = (await net.chain.metagraph()).registered(key.ss58_address)
+    assert (neuron.ip, neuron.port) == (ip, 8091)
+
+
+async def test_an_axon_moves_only_so_often(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    await net.chain.serve(key, "203.0.113.5", 8091)
+    await net.local.advance(OPEN.serving_rate_limit - 1)
+    assert await refused(net.chain.serve(key, "203.0.113.6", 8091)) == "ServingRateLimitExceeded"
+    await net.local.advance(1)
+    await net.chain.serve(key, "203.0.113.6", 8092)
+    neuron = (await net.chain.metagraph()).neurons[0]
+    assert (neuron.ip, neuron.port) == ("203.0.113.6", 8092)
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "reason"),
+    [
+        ("127.0.0.1", 8091, "InvalidIpAddress"),
+        ("::1", 8091, "InvalidIpAddress"),
+        ("255.255.255.255", 8091, "InvalidIpAddress"),
+        ("localhost", 8091, "InvalidIpAddress"),
+        ("203.0.113.5", 0, "InvalidPort"),
+        ("203.0.113.5", 65536, "InvalidPort"),
+    ],
+)
+async def test_an_address_that_cannot_be_served(make_net: MakeNet, ip: str, port: int, reason: str) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    assert await refused(net.chain.serve(key, ip, port)) == reason
+
+
+# Commitments -------------------------------------------------------------------------------------------------
+
+
+async def test_a_commitment_is_read_back_and_replaced(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    assert await net.chain.commitment(key.ss58_address) is None
+    anchor = bytes(range(176, 256))
+    assert await net.chain.set_commitment(key, anchor, b"https://example.org/bundle") == 1
+    found = await net.chain.commitment(key.ss58_address)
+    assert found is not None
+    assert (found.block, found.fields) == (1, (anchor, b"https://example.org/bundle"))
+    await net.local.advance(2)
+    await net.chain.set_commitment(key, b"\x00")
+    found = await net.chain.commitment(key.ss58_address)
+    assert found is not None
+    assert (found.block, found.fields) == (3, (b"\x00",))
+
+
+async def test_the_budget_of_an_epoch(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    for count in range(31):  # 100 bytes each, however small
+        await net.chain.set_commitment(key, bytes([count + 1]))
+    assert await refused(net.chain.set_commitment(key, b"x")) == "SpaceLimitExceeded"
+    await net.local.advance(OPEN.tempo + 1)
+    await net.chain.set_commitment(key, b"x")
+
+
+async def test_long_fields_cost_what_they_weigh(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, commitment_bytes_per_epoch=600))
+    key, _ = await net.register(1)
+    await net.chain.set_commitment(key, bytes(128), bytes(128), bytes(128))
+    assert await refused(net.chain.set_commitment(key, bytes(128), bytes(128))) == "SpaceLimitExceeded"
+    await net.chain.set_commitment(key, bytes(128), bytes(88))
+
+
+async def test_commitments_that_cannot_be(make_net: MakeNet) -> None:
+    net = await make_net(OPEN)
+    key, _ = await net.register(1)
+    assert await refused(net.chain.set_commitment(keypair(9), b"x")) == "AccountNotAllowedCommit"
+    assert await refused(net.chain.set_commitment(key)) == "TooManyFieldsInCommitmentInfo"
+    assert (
+        await refused(net.chain.set_commitment(key, b"1", b"2", b"3", b"4"))
+        == "TooManyFieldsInCommitmentInfo"
+    )
+    assert await refused(net.chain.set_commitment(key, bytes(129))) == "SpaceLimitExceeded"
+    assert await refused(net.chain.set_commitment(key, b"")) == "SpaceLimitExceeded"
+    assert await net.chain.commitment(key.ss58_address) is None
