@@ -1,0 +1,1 @@
+"""What the commands of `perturb` do, one file each; `cli.py` only parses and prints."""

@@ -1,0 +1,62 @@
+"""`perturb smoke`: does this machine have what a neuron needs? Image, label, challenge: what was found, how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from perturbnet.challenges import build_challenge
+from perturbnet.classifier import open_engine
+from perturbnet.config import Settings
+from perturbnet.datasets import open_source
+from perturbnet.traversal import Draw
+from perturbnet.validator.startup import build_rules
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that worked."""
+
+    name: str
+    found: str
+    seconds: float
+
+
+def smoke(settings: Settings, *, row: int = 0) -> Iterator[Step]:
+    """Yield each step as it is done; the first that cannot be done raises its own error."""
+    cache_dir: Path = settings.cache_dir
+    source, seconds = _timed(lambda: open_source(settings.profile, cache_dir=cache_dir))
+    identity = source.identity
+    yield Step("data set", f"{identity.repository} at {identity.revision[:12]}, {identity.rows} rows", seconds)
+    image, seconds = _timed(lambda: source.read(row))
+    height, width, _ = image.pixels.shape
+    yield Step("image", f"row {row}, {width}×{height}, {image.label!r} to the data set", seconds)
+    engine, seconds = _timed(lambda: open_engine(settings.profile, cache_dir=cache_dir, device=settings.device))
+    yield Step("model", f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}", seconds)
+    label, seconds = _timed(lambda: engine.classify([image.pixels])[0])
+    yield Step("label", f"{label.text!r}, margin {label.margin:.3f}, logits {label.logits_digest[:16]}", seconds)
+    challenge, seconds = _timed(
+        lambda: build_challenge(
+            image,
+            draw=Draw(0, 0, row),
+            engine=engine,
+            netuid=settings.netuid,
+            block=0,
+            attempt=0,
+            freshness_seed=bytes(32) if settings.challenge_augment else None,
+            rules=build_rules(settings),
+        )
+    )
+    height, width, _ = challenge.clean.shape
+    yield Step("challenge", f"{width}×{height}, {challenge.label.text!r}, epsilon {challenge.epsilon}", seconds)
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started_s = time.perf_counter()
+    found = work()
+    return found, time.perf_counter() - started_s

@@ -1,0 +1,203 @@
+"""Run a local network from nothing to its table: what `perturb localnet` and `make demo` do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from perturbnet.chain import LocalChain
+from perturbnet.config import load_settings, registry
+from perturbnet.datasets import ImageSource, open_source
+from perturbnet.errors import PerturbError
+from perturbnet.ledger import BlobStore
+from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
+from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
+from perturbnet.validator.journal import BLOBS_FOLDER
+
+POLL_S = 0.2
+START_PATIENCE_S = 180.0
+ROUND_PATIENCE_S = 120.0
+SHEET_FILE = "contact-sheet.png"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    rows: list[MinerRow]
+    sheet: Path | None
+    folder: Path
+    seconds: float
+
+    @property
+    def weights_set(self) -> bool:
+        """Whether the chain shows weights."""
+        return any(row.weight > 0 for row in self.rows)
+
+
+def run_localnet(plan: Plan, console: Console) -> Outcome:
+    """Make the network, run its rounds, and report.
+
+    Raises:
+        PerturbError: a process ended that should not have, or nothing happened for too long.
+
+    """
+    started_s = time.monotonic()
+    with _progress(console) as progress:
+        source = _prepare(plan, progress)
+        outcome = asyncio.run(_run(plan, source, progress, started_s))
+    _print(plan, outcome, console)
+    return outcome
+
+
+def _prepare(plan: Plan, progress: Progress) -> ImageSource:
+    bar = progress.add_task("images", total=None)
+    cache_dir = plan.cache_dir.expanduser()
+    source = open_source(
+        plan.profile, cache_dir=cache_dir, progress=lambda done, total: progress.update(bar, completed=done, total=total)
+    )
+    progress.update(bar, completed=source.identity.rows, total=source.identity.rows)
+    return source
+
+
+async def _run(plan: Plan, source: ImageSource, progress: Progress, started_s: float) -> Outcome:
+    with LocalNetwork(plan) as network:
+        chain = await network.create()
+        network.start_miners()
+        starting = progress.add_task("miners", total=plan.miners)
+        await _until(
+            network,
+            lambda: progress.update(starting, completed=sum(map(network.started, network.members[1:])))
+            or all(map(network.started, network.members[1:])),
+            START_PATIENCE_S,
+            "the miners did not start",
+        )
+        network.start_validator()
+        rounds = progress.add_task("rounds", total=plan.rounds)
+        await _until(
+            network,
+            lambda: progress.update(rounds, completed=network.rounds_closed())
+            or network.rounds_closed() >= plan.rounds,
+            START_PATIENCE_S + ROUND_PATIENCE_S * plan.rounds,
+            "the rounds did not end",
+        )
+        weights = progress.add_task("weights on chain", total=1)
+        shown = await _reveal(network, chain)
+        progress.update(weights, completed=1)
+        network.stop()
+        entries = read_ledger(network.state_dir)
+        rows = tabulate(network, entries, shown)
+        sheet = plan.folder / SHEET_FILE
+        title = f"Perturb local network, {plan.profile} profile"
+        drawn = draw_sheet(sheet, title, entries, source, BlobStore(network.state_dir / BLOBS_FOLDER))
+    return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s)
+
+
+async def _until(network: LocalNetwork, done: Callable[[], object], patience_s: float, complaint: str) -> None:
+    until = time.monotonic() + patience_s
+    while not done():
+        network.check_alive()
+        if time.monotonic() > until:
+            raise PerturbError(f"{complaint} within {patience_s:.0f} s", hint=f"see {network.plan.folder / 'logs'}")
+        await asyncio.sleep(POLL_S)
+
+
+async def _reveal(network: LocalNetwork, chain: LocalChain):  # noqa: ANN202 - see report
+    """Wait until the validator has ended and the weights it committed are revealed."""
+    blocks = (RULES.tempo + 1) * (RULES.reveal_period_epochs + 1) + 2
+    until = time.monotonic() + blocks * BLOCK_TIME_MS / 1000 + 5
+    process = network.validator.process
+    while True:
+        shown = await chain.weights(network.validator.uid)
+        ended = process is None or process.poll() is not None
+        if (ended and not shown.pending_commits) or time.monotonic() > until:
+            return shown
+        await asyncio.sleep(POLL_S)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<17}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=not console.is_terminal,
+    )
+
+
+def overrides_text(plan: Plan) -> str:
+    """The settings that differ from a live network's, for people."""
+    defaults = {setting.name: setting.default for setting in registry()}
+    short = ", ".join(
+        f"{name.removeprefix('PERTURB_')}={text} ({defaults.get(name)})" for name, text in plan.shortened().items()
+    )
+    chain = f"block time {BLOCK_TIME_MS / 1000:g} s (12), tempo {RULES.tempo} (360), rate limit {RULES.weights_rate_limit} (100)"
+    return f"Shortened for this run (live value in brackets): {short}; chain: {chain}"
+
+
+def _print(plan: Plan, outcome: Outcome, console: Console) -> None:
+    console.print(overrides_text(plan), style="dim", highlight=False)
+    console.print(table_of(outcome.rows))
+    state = "set" if outcome.weights_set else "NOT set"
+    console.print(f"{plan.rounds} rounds in {outcome.seconds:.0f} s; weights are {state} on chain")
+    if outcome.sheet:
+        console.print(f"Contact sheet  {outcome.sheet}", soft_wrap=True)
+    console.print(f"Kept           {outcome.folder} (chain, wallets, ledger, blobs, logs)", soft_wrap=True)
+    console.print("Next           perturb attack PICTURE --profile reference   attack a picture of your own", soft_wrap=True)
+
+
+def table_of(rows: list[MinerRow]) -> Table:
+    """The table that ends a run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("uid", "right"), ("miner", "left"), ("asked", "right"), ("success", "right"),
+                       ("mean score", "right"), ("reject codes", "left"), ("weight on chain", "right")):  # fmt: skip
+        table.add_column(name, justify=side)  # type: ignore[arg-type]  # two of rich's four words
+    for row in rows:
+        codes = ", ".join(f"{code} {count}" for code, count in sorted(row.rejects.items()))
+        table.add_row(str(row.uid), row.kind, str(row.asked), f"{row.succeeded}/{row.asked}", f"{row.mean_score:.3f}",
+                      codes or "–", f"{row.weight:.2%}")  # fmt: skip
+    return table
+
+
+def outcome_json(plan: Plan, outcome: Outcome) -> str:
+    """The same for machines."""
+    return json.dumps(
+        {
+            "miners": [asdict(row) for row in outcome.rows],
+            "overrides": plan.shortened(),
+            "rounds": plan.rounds,
+            "seconds": round(outcome.seconds, 3),
+            "weights_set": outcome.weights_set,
+            "folder": str(outcome.folder),
+            "contact_sheet": str(outcome.sheet) if outcome.sheet else None,
+        },
+        indent=2,
+    )
+
+
+def new_folder(base: Path) -> Path:
+    """The next free numbered folder below `base`."""
+    number = 1
+    while (base / f"{number:03d}").exists():
+        number += 1
+    return base / f"{number:03d}"
+
+
+def check_overrides(plan: Plan) -> None:
+    """Refuse settings that the processes would refuse, before anything starts.
+
+    Raises:
+        ConfigError: naming the setting.
+
+    """
+    load_settings({**plan.shortened(), "NETWORK": "local", "PERTURB_LOCAL_CHAIN": "chain.sqlite"})
