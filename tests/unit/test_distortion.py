@@ -19,7 +19,7 @@ PAIRS = 200
 
 
 def draw_pair(seed: int) -> tuple[Pixels, Pixels]:
-    """Two images of one random size (noise, gradient, flat, checks), the second near or far from the first."""
+    """Two images of one random size (noise, gradient, flat, checks), near or far apart."""
     rng = np.random.default_rng(seed)
     height, width = (int(side) for side in rng.integers(distortion.WINDOW, 90, size=2))
     y, x = np.mgrid[:height, :width, :3][:2]
