@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 import perturbnet
 from bench import harness
+from perturbnet.config import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -173,6 +174,25 @@ def test_a_wheel_ships_every_file_of_the_packages(tmp_path: Path) -> None:
     (wheel,) = source.glob("*.whl")
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert shipped == expected
+
+
+class TestMigration:
+    WORDS = (ROOT / "docs" / "migration.md").read_text()
+
+    def test_its_table_holds_the_defaults(self) -> None:
+        defaults = {setting.name: setting.default for setting in registry()}
+        rows = re.findall(r"^\| `([A-Z_]+)` \| \S+ \| (\S+) \|", self.WORDS, re.MULTILINE)
+        assert len(rows) > 25
+        for name, default in rows:
+            if default != "required":
+                assert default == (defaults[name] or "none"), name
+
+    def test_what_it_calls_gone_is_unknown_and_all_else_is_known(self) -> None:
+        known = {setting.name for setting in registry()}
+        kept, _, gone = self.WORDS.partition("*Gone.*")
+        assert set(re.findall(r"`(PERTURB_[A-Z_]+)`", kept)) - known == {"PERTURB_CONFIG"}
+        gone, _, _ = gone.partition("##")
+        assert not known & set(re.findall(r"`(PERTURB_[A-Z0-9_]+)`", gone))
 
 
 class TestHowTestsRun:
