@@ -1,7 +1,7 @@
 """The miner: announces its axon, warms up, and answers challenges until it is stopped.
 
-    python -m neurons.miner            all settings from the environment or PERTURB_CONFIG
-    perturb miner run                  the same
+python -m neurons.miner            all settings from the environment or PERTURB_CONFIG
+perturb miner run                  the same
 """
 
 from __future__ import annotations

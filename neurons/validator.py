@@ -1,7 +1,7 @@
 """The validator: opens its worlds, then round after round, and weights after each.
 
-    python -m neurons.validator        all settings from the environment or PERTURB_CONFIG
-    perturb validator run              the same
+python -m neurons.validator        all settings from the environment or PERTURB_CONFIG
+perturb validator run              the same
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -45,34 +46,45 @@ class Validator:
 
     async def loop(self) -> None:
         """Rounds until the settings say it is enough."""
-        await self._step(self.rounds.recover())
+        while not await self._attempt(self._recover):
+            await self.clock.sleep(float(self.settings.challenge_retry_delay_seconds))
         while not self._enough():
             started_s = self.clock.monotonic_s()
-            done = await self._step(self._round())
+            done = await self._attempt(self._round)
             pause_s = float(
                 self.settings.query_interval_seconds if done else self.settings.challenge_retry_delay_seconds
             )
             if not self._enough():
                 await self.clock.sleep(max(0.0, pause_s - (self.clock.monotonic_s() - started_s)))
 
-    async def _round(self) -> None:
+    async def _recover(self) -> bool:
+        await self.rounds.recover()
+        return True
+
+    async def _round(self) -> bool:
         receipts = await self.rounds.run()
         if receipts is None:
-            raise ChainError("no challenge in this round")
+            return False
         state = self.rounds.journal.state
         earned = sum(receipt.score_ppb > 0 for receipt in receipts)
-        log.info("Round %d closed: %d of %d succeeded, %d leaves", state.rounds - 1, earned, len(receipts), state.size)
+        log.info(
+            "Round %d closed: %d of %d succeeded, %d leaves",
+            state.rounds - 1,
+            earned,
+            len(receipts),
+            state.size,
+        )
         self.mirror.send(summarise(receipts), step=state.rounds)
         await self.weights.run()
+        return True
 
-    async def _step(self, work: object) -> bool:
-        """The loop's edge: what the chain or the network did is logged, and the next round tries again."""
+    async def _attempt(self, work: Callable[[], Awaitable[bool]]) -> bool:
+        """The loop's edge: what the chain did to us is logged, and the next round tries again."""
         try:
-            await work  # type: ignore[misc]  # a coroutine of one of the two methods above
+            return await work()
         except ChainError as error:
             log.warning("%s", error.diagnostics())
             return False
-        return True
 
     def _enough(self) -> bool:
         return 0 < self.settings.max_rounds <= self.rounds.journal.state.rounds
@@ -83,7 +95,11 @@ def summarise(receipts: list[ReceiptLeaf]) -> dict[str, float]:
     codes = Counter(receipt.reject for receipt in receipts)
     scores = [receipt.score_ppb / 1e9 for receipt in receipts]
     numbers = {f"reject/{code}": float(count) for code, count in codes.items()}
-    return {"score/mean": sum(scores) / max(1, len(scores)), "score/best": max(scores, default=0.0), **numbers}
+    return {
+        "score/mean": sum(scores) / max(1, len(scores)),
+        "score/best": max(scores, default=0.0),
+        **numbers,
+    }
 
 
 async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keypair) -> Validator:
@@ -92,7 +108,9 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     metagraph = await chain.metagraph()
     neuron = metagraph.registered(keypair.ss58_address)
     if not neuron.validator_permit:
-        log.warning("uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid)
+        log.warning(
+            "uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid
+        )
     engine = await asyncio.to_thread(
         open_engine, settings.profile, cache_dir=settings.cache_dir, device=settings.device
     )
@@ -135,7 +153,9 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     )
     try:
         validator = await wire(settings, journal, chain, keypair)
-        log.info("Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid)
+        log.info(
+            "Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid
+        )
         await run_or_stop(validator.loop(), stop)
         validator.mirror.close()
     finally:

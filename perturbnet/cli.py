@@ -1,4 +1,4 @@
-"""`perturb`: parse, call, print. What the commands do lives in the rooms; heavy imports wait until a command needs them.
+"""`perturb`: parse, call, print. The work is done in the rooms; heavy imports wait until they are needed.
 
 Exit codes: 0 done; 1 a finding or a failure; 2 usage or settings; 3 state or artefacts that were refused.
 """
@@ -36,9 +36,15 @@ class _Group(click.Group):
 
 def _settings_options(command: F) -> F:
     """The options of every command that has settings."""
-    command = click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")(command)
+    command = click.option(
+        "--config", "file", type=click.Path(path_type=Path), help="TOML file of settings."
+    )(command)
     return click.option(
-        "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting; wins over environment and file."
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set one setting; wins over environment and file.",
     )(command)
 
 
@@ -117,7 +123,10 @@ def miner() -> None:
 @miner.command("run")
 @_settings_options
 def miner_run(pairs: tuple[str, ...], file: Path | None) -> None:
-    """Run until Ctrl-C or SIGTERM. Needs WALLET_NAME, WALLET_HOTKEY, NETUID, NETWORK and PERTURB_AXON_EXTERNAL_IP."""
+    """Run until Ctrl-C or SIGTERM.
+
+    Needs WALLET_NAME, WALLET_HOTKEY, NETUID, NETWORK and PERTURB_AXON_EXTERNAL_IP.
+    """
     from neurons.miner import main as run
 
     run(_load(pairs, file))
@@ -128,18 +137,20 @@ def miner_run(pairs: tuple[str, ...], file: Path | None) -> None:
               help="Miners in all; beyond the first, up to six are bad on purpose.")  # fmt: skip
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 10_000), help="Rounds to run.")
 @click.option("--profile", default="reference", show_default=True, help="Data set and model.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder for everything  [default: localnet/NNN]")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder for everything  [default: localnet/NNN]"
+)
 @click.option("--seed", help="Text that keys and the order of images follow from; default: random.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting of every process.")
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
-def localnet(  # noqa: PLR0913 - one for each option
+def localnet(
     miners: int, rounds: int, profile: str, keep: Path | None, seed: str | None, pairs: tuple[str, ...],
     json_file: str | None,
 ) -> None:  # fmt: skip
     """Run a whole network on this machine: chain, wallets, one validator, miners good and bad.
 
-    Ends with a table, a contact sheet of what was found, and the folder where it is all kept. Exit code 1 when no
-    weights were set.
+    Ends with a table, a contact sheet of what was found, and the folder where it is all kept. Exit code 1
+    when no weights were set.
     """
     from rich.console import Console
 
@@ -150,12 +161,22 @@ def localnet(  # noqa: PLR0913 - one for each option
     if (folder / "chain.sqlite").exists():
         raise PerturbError(f"{folder} holds a network already", hint="name another folder with --keep")
     settings = _load(pairs, None).settings
-    plan = Plan(folder.absolute(), miners, rounds, profile, seed, settings.cache_dir, dict(p.split("=", 1) for p in pairs))
+    plan = Plan(
+        folder.absolute(),
+        miners,
+        rounds,
+        profile,
+        seed,
+        settings.cache_dir,
+        dict(p.split("=", 1) for p in pairs),
+    )
     run.check_overrides(plan)
     outcome = run.run_localnet(plan, Console(stderr=json_file == "-"))
     _write_json(run.outcome_json(plan, outcome), json_file)
     if not outcome.weights_set:
-        raise PerturbError("no weights were set on chain", hint=f"see {plan.folder / 'logs' / 'validator.log'}")
+        raise PerturbError(
+            "no weights were set on chain", hint=f"see {plan.folder / 'logs' / 'validator.log'}"
+        )
 
 
 @main.command()
@@ -163,8 +184,10 @@ def localnet(  # noqa: PLR0913 - one for each option
 @click.option("--row", default=0, show_default=True, type=click.IntRange(0), help="Row of the data set.")
 @_settings_options
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
-def smoke(profile: str | None, row: int, pairs: tuple[str, ...], file: Path | None, json_file: str | None) -> None:
-    """Check that an image loads, a label comes out and a challenge is built; say what was found and how long it took."""
+def smoke(
+    profile: str | None, row: int, pairs: tuple[str, ...], file: Path | None, json_file: str | None
+) -> None:
+    """Load an image, label it, build a challenge; say for each what was found and how long it took."""
     from perturbnet.commands.smoke import smoke as steps
 
     settings = _load(pairs, file, PERTURB_PROFILE=profile).settings
@@ -180,15 +203,32 @@ def smoke(profile: str | None, row: int, pairs: tuple[str, ...], file: Path | No
 @click.argument("image", type=click.Path(path_type=Path), required=False)
 @click.option("--attack", "attack_name", help="Attack to use  [default: PERTURB_ATTACK]")
 @click.option("--profile", help="Model: imagenet100 or reference  [default: PERTURB_PROFILE]")
-@click.option("--seconds", "budget_s", default=20.0, show_default=True, type=click.FloatRange(0.1), help="Time to search.")
-@click.option("--out", default=Path(), type=click.Path(path_type=Path), help="Folder for the pictures  [default: here]")
+@click.option(
+    "--seconds",
+    "budget_s",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Time to search.",
+)
+@click.option(
+    "--out", default=Path(), type=click.Path(path_type=Path), help="Folder for the pictures  [default: here]"
+)
 @click.option("--list", "list_attacks", is_flag=True, help="List the attacks and end.")
 @_settings_options
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
 def attack(  # noqa: PLR0913 - one for each option
-    image: Path | None, attack_name: str | None, profile: str | None, budget_s: float, out: Path, list_attacks: bool,  # noqa: FBT001
-    pairs: tuple[str, ...], file: Path | None, json_file: str | None,
-) -> None:  # fmt: skip
+    *,
+    image: Path | None,
+    attack_name: str | None,
+    profile: str | None,
+    budget_s: float,
+    out: Path,
+    list_attacks: bool,
+    pairs: tuple[str, ...],
+    file: Path | None,
+    json_file: str | None,
+) -> None:
     """Attack one picture of yours, offline, and print the verdict a validator would give."""
     from perturbnet.attacks import attack_names
 
@@ -233,7 +273,9 @@ def completion(shell: str) -> None:
     click.echo(found(main, {}, "perturb", "_PERTURB_COMPLETE").source())
 
 
-def _print_table(rows: Sequence[Mapping[str, str | None]], columns: Iterable[str], json_file: str | None) -> None:
+def _print_table(
+    rows: Sequence[Mapping[str, str | None]], columns: Iterable[str], json_file: str | None
+) -> None:
     from rich.console import Console
     from rich.table import Table
 

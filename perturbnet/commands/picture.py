@@ -55,19 +55,25 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
     started_s = clock.monotonic_s()
     result = open_attack(settings.attack).run(
         FloatOracle(engine),
-        AttackTask(clean, before.index, rules.levels(epsilon), lambda pixels: verify(task, _body(pixels), engine).reject == "ok"),
+        AttackTask(
+            clean,
+            before.index,
+            rules.levels(epsilon),
+            lambda pixels: verify(task, _body(pixels), engine).reject == "ok",
+        ),
         Deadline(clock, started_s + budget_s),
     )
     seconds = clock.monotonic_s() - started_s
     if result.adversarial is None:
-        raise AttackError(f"{path}: {before.text!r} stands (margin {before.margin:.3f}): {result.reason} in {seconds:.1f} s",
-                          hint="try --seconds with more time, or another --attack")  # fmt: skip
+        stands = f"{path}: {before.text!r} stands (margin {before.margin:.3f})"
+        hint = "try --seconds with more time, or another --attack"
+        raise AttackError(f"{stands}: {result.reason} in {seconds:.1f} s", hint=hint)
     verdict = verify(task, _body(result.adversarial), engine)
     return _write(path, out, clean, result.adversarial, verdict, seconds,
                   score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / 1e9)  # fmt: skip
 
 
-def _write(  # noqa: PLR0913 - all of one result
+def _write(
     path: Path, out: Path, clean: Pixels, adversarial: Pixels, verdict: Verdict, seconds: float, score: float
 ) -> Attacked:
     out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +92,9 @@ def _write(  # noqa: PLR0913 - all of one result
     write_contact_sheet(sheet, [entry], path.name)
     distortion = measure(clean, adversarial)
     micro_db = psnr_micro_db(distortion.sum_sq, distortion.height, distortion.width)
-    return Attacked(verdict, score, picture, sheet, seconds, distortion.ssim, None if micro_db is None else micro_db / 1e6)
+    return Attacked(
+        verdict, score, picture, sheet, seconds, distortion.ssim, None if micro_db is None else micro_db / 1e6
+    )
 
 
 def _body(pixels: Pixels) -> bytes:

@@ -1,4 +1,4 @@
-"""`perturb smoke`: does this machine have what a neuron needs? Image, label, challenge: what was found, how long it took."""
+"""`perturb smoke`: does this machine have what a neuron needs? What was found, and how long each took."""
 
 from __future__ import annotations
 
@@ -32,14 +32,20 @@ def smoke(settings: Settings, *, row: int = 0) -> Iterator[Step]:
     cache_dir: Path = settings.cache_dir
     source, seconds = _timed(lambda: open_source(settings.profile, cache_dir=cache_dir))
     identity = source.identity
-    yield Step("data set", f"{identity.repository} at {identity.revision[:12]}, {identity.rows} rows", seconds)
+    yield Step(
+        "data set", f"{identity.repository} at {identity.revision[:12]}, {identity.rows} rows", seconds
+    )
     image, seconds = _timed(lambda: source.read(row))
     height, width, _ = image.pixels.shape
     yield Step("image", f"row {row}, {width}×{height}, {image.label!r} to the data set", seconds)
-    engine, seconds = _timed(lambda: open_engine(settings.profile, cache_dir=cache_dir, device=settings.device))
+    engine, seconds = _timed(
+        lambda: open_engine(settings.profile, cache_dir=cache_dir, device=settings.device)
+    )
     yield Step("model", f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}", seconds)
     label, seconds = _timed(lambda: engine.classify([image.pixels])[0])
-    yield Step("label", f"{label.text!r}, margin {label.margin:.3f}, logits {label.logits_digest[:16]}", seconds)
+    yield Step(
+        "label", f"{label.text!r}, margin {label.margin:.3f}, logits {label.logits_digest[:16]}", seconds
+    )
     challenge, seconds = _timed(
         lambda: build_challenge(
             image,
@@ -53,7 +59,9 @@ def smoke(settings: Settings, *, row: int = 0) -> Iterator[Step]:
         )
     )
     height, width, _ = challenge.clean.shape
-    yield Step("challenge", f"{width}×{height}, {challenge.label.text!r}, epsilon {challenge.epsilon}", seconds)
+    yield Step(
+        "challenge", f"{width}×{height}, {challenge.label.text!r}, epsilon {challenge.epsilon}", seconds
+    )
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

@@ -1,1 +1,1 @@
-"""A whole network on one machine: chain file, wallets, one validator, miners good and bad, each its own process."""
+"""A whole network on one machine: chain file, wallets, a validator, miners good and bad, each a process."""

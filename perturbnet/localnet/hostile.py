@@ -24,6 +24,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from perturbnet.chain import open_chain
 from perturbnet.clock import SystemClock
 from perturbnet.config import Settings, load_settings
@@ -91,8 +93,8 @@ async def _return_bomb(challenge: AttackChallenge, _caller: str, _received_s: fl
 
 
 async def _return_noise(challenge: AttackChallenge, _caller: str, _received_s: float) -> AttackResponse:
-    pixels = decode_png(decode_base64(challenge.clean_image_b64))
-    return _response(challenge, encode_png(pixels ^ 1), pixel_digest(pixels ^ 1))
+    pixels = decode_png(decode_base64(challenge.clean_image_b64)) ^ np.uint8(1)
+    return _response(challenge, encode_png(pixels), pixel_digest(pixels))
 
 
 async def _ignore(_acknowledgement: Acknowledgement, _caller: str) -> None:
@@ -127,7 +129,10 @@ def build_bomb(height: int, width: int) -> bytes:
     """A PNG of the right size whose stream inflates to `BOMB_BYTES`."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(BOMB_BYTES), 9)), (b"IEND", b"")]
-    framed = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks]
+    framed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
@@ -151,9 +156,16 @@ async def serve(kind: str, settings: Settings, keypair: Keypair) -> AsyncIterato
             yield
     else:
         nonces = NonceStore(settings.state_dir / "nonces.sqlite")
-        server = Server(keypair=keypair, netuid=settings.netuid, permits=AnyHotkey(), nonces=nonces,
-                        handlers=Handlers(HANDLERS[kind], _ignore), host=settings.axon_bind, port=settings.axon_port,
-                        clock=SystemClock())  # fmt: skip
+        server = Server(
+            keypair=keypair,
+            netuid=settings.netuid,
+            permits=AnyHotkey(),
+            nonces=nonces,
+            handlers=Handlers(HANDLERS[kind], _ignore),
+            host=settings.axon_bind,
+            port=settings.axon_port,
+            clock=SystemClock(),
+        )
         await server.start()
         try:
             yield
@@ -167,7 +179,9 @@ async def misbehave(kind: str, settings: Settings, stop: asyncio.Event) -> None:
     honest = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
     keypair: Keypair = honest
     if kind == "impostor":
-        keypair = Impostor(honest, create_wallet(settings.wallet_path, f"{settings.wallet_name}-stolen", "default").hotkey)
+        keypair = Impostor(
+            honest, create_wallet(settings.wallet_path, f"{settings.wallet_name}-stolen", "default").hotkey
+        )
     chain = open_chain("local", settings.netuid, local_path=settings.local_chain)
     async with serve(kind, settings, keypair):
         await chain.serve(honest, "127.0.0.1", settings.axon_port)

@@ -1,10 +1,10 @@
 """The local network's parts and processes: made in one folder, started, watched, stopped.
 
-    FOLDER/chain.sqlite          the chain
-    FOLDER/wallets/              throw-away wallets
-    FOLDER/validator/            the validator's state: ledger, blobs
-    FOLDER/miner-N/              each miner's state
-    FOLDER/logs/NAME.log         what each process said
+FOLDER/chain.sqlite          the chain
+FOLDER/wallets/              throw-away wallets
+FOLDER/validator/            the validator's state: ledger, blobs
+FOLDER/miner-N/              each miner's state
+FOLDER/logs/NAME.log         what each process said
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from perturbnet.chain import LocalChain, Rules
 from perturbnet.config import PREFIX, registry
@@ -38,7 +38,7 @@ HONEST = "pgd"
 
 @dataclass(frozen=True)
 class Plan:
-    """What kind of network: `miners` in all, of which the last six (if there are so many) are bad on purpose."""
+    """What kind of network: `miners` in all, the last six of them (if there are so many) bad on purpose."""
 
     folder: Path
     miners: int = 8
@@ -108,11 +108,15 @@ class LocalNetwork:
         chain = LocalChain.create(self.chain_path, NETUID, rules=RULES, block_time_ms=BLOCK_TIME_MS)
         self.members = [self._member("validator", "validator", ["-m", "neurons.validator"], 0)]
         for number, (kind, port) in enumerate(zip(plan.kinds, free_ports(plan.miners), strict=True), 1):
-            module = ["-m", "neurons.miner"] if kind == HONEST else ["-m", "perturbnet.localnet.hostile", kind]
+            module = (
+                ["-m", "neurons.miner"] if kind == HONEST else ["-m", "perturbnet.localnet.hostile", kind]
+            )
             self.members.append(self._member(f"miner-{number}", kind, module, port))
         for member in self.members:
             stake = VALIDATOR_STAKE_RAO if member is self.validator else 0
-            member.uid = await chain.register(member.wallet.hotkey.ss58_address, member.wallet.coldkey_ss58, stake)
+            member.uid = await chain.register(
+                member.wallet.hotkey.ss58_address, member.wallet.coldkey_ss58, stake
+            )
         return chain
 
     def start_miners(self) -> None:
@@ -126,8 +130,16 @@ class LocalNetwork:
 
     def rounds_closed(self) -> int:
         """How many rounds the validator has said are closed, over all its starts."""
-        text = self._log(self.validator).read_text(errors="replace") if self._log(self.validator).exists() else ""
+        text = (
+            self._log(self.validator).read_text(errors="replace")
+            if self._log(self.validator).exists()
+            else ""
+        )
         return len(set(ROUND_CLOSED.findall(text)))
+
+    def miners_started(self) -> int:
+        """How many miners have said that they serve."""
+        return sum(self.started(member) for member in self.members[1:])
 
     def started(self, member: Member) -> bool:
         """Whether a miner has said that it serves."""
@@ -149,7 +161,9 @@ class LocalNetwork:
 
     def stop(self, *, patience_s: float = 5.0) -> None:
         """SIGTERM to everybody, SIGKILL to who is left."""
-        running = [member.process for member in self.members if member.process and member.process.poll() is None]
+        running = [
+            member.process for member in self.members if member.process and member.process.poll() is None
+        ]
         for process in running:
             process.send_signal(signal.SIGTERM)
         until = time.monotonic() + patience_s
@@ -161,7 +175,7 @@ class LocalNetwork:
                 process.wait()
         self._open.close()
 
-    def __enter__(self) -> LocalNetwork:
+    def __enter__(self) -> Self:
         """Return the network itself."""
         return self
 
@@ -198,7 +212,7 @@ class LocalNetwork:
 
     def _start(self, member: Member) -> None:
         log: BinaryIO = self._open.enter_context(self._log(member).open("ab"))
-        member.process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+        member.process = subprocess.Popen(
             member.command, env=member.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
@@ -216,7 +230,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _inherited() -> dict[str, str]:
-    """This process's environment without settings of ours; one thread of arithmetic for each process."""
+    """Return the environment without settings of ours; one thread of arithmetic for each process."""
     ours = {setting.name for setting in registry()}
-    kept = {name: text for name, text in os.environ.items() if name not in ours and not name.startswith(PREFIX)}
+    kept = {
+        name: text for name, text in os.environ.items() if name not in ours and not name.startswith(PREFIX)
+    }
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet.chain import Chain, WeightsOnChain
+from perturbnet.chain import WeightsOnChain
 from perturbnet.challenges import Freshness, apply_freshness
 from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.datasets import ImageSource
@@ -16,7 +16,7 @@ from perturbnet.ledger import BlobStore, Entry, LedgerStore
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.localnet.network import LocalNetwork
 from perturbnet.protocol import AttackResponse, parse
-from perturbnet.validator.journal import BLOBS_FOLDER, LEDGER_FILE
+from perturbnet.validator.journal import LEDGER_FILE
 from perturbnet.verification import Pixels
 
 MAX_SHEET_ROWS = 8
@@ -65,15 +65,14 @@ def tabulate(network: LocalNetwork, entries: list[Entry], shown: WeightsOnChain)
     return rows
 
 
-async def read_weights(chain: Chain, uid: int) -> WeightsOnChain:
-    """The validator's weights as the chain shows them now."""
-    return await chain.weights(uid)
-
-
 def draw_sheet(path: Path, title: str, entries: list[Entry], source: ImageSource, blobs: BlobStore) -> int:
     """Write the contact sheet of the latest successes; returns how many rows it has."""
     by_position = {entry.position: entry.leaf for entry in entries}
-    won = [entry.leaf for entry in entries if isinstance(entry.leaf, ReceiptLeaf) and entry.leaf.reject == Reject.OK]
+    won = [
+        entry.leaf
+        for entry in entries
+        if isinstance(entry.leaf, ReceiptLeaf) and entry.leaf.reject == Reject.OK
+    ]
     rows = []
     for receipt in _one_a_round(won)[-MAX_SHEET_ROWS:]:
         challenge = by_position[receipt.challenge]
@@ -93,7 +92,9 @@ def _one_a_round(receipts: list[ReceiptLeaf]) -> list[ReceiptLeaf]:
     return [best[number] for number in sorted(best)]
 
 
-def _sheet_entry(receipt: ReceiptLeaf, challenge: ChallengeLeaf, source: ImageSource, blobs: BlobStore) -> SheetEntry:
+def _sheet_entry(
+    receipt: ReceiptLeaf, challenge: ChallengeLeaf, source: ImageSource, blobs: BlobStore
+) -> SheetEntry:
     body = parse(AttackResponse, blobs.get(receipt.body), max_bytes=MAX_BODY_BYTES)
     return SheetEntry(
         clean=clean_image(challenge, source),

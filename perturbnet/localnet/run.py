@@ -10,10 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
-from perturbnet.chain import LocalChain
+from perturbnet.chain import LocalChain, WeightsOnChain
 from perturbnet.config import load_settings, registry
 from perturbnet.datasets import ImageSource, open_source
 from perturbnet.errors import PerturbError
@@ -23,8 +30,7 @@ from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabula
 from perturbnet.validator.journal import BLOBS_FOLDER
 
 POLL_S = 0.2
-START_PATIENCE_S = 180.0
-ROUND_PATIENCE_S = 120.0
+PATIENCE_S = 180.0
 SHEET_FILE = "contact-sheet.png"
 
 
@@ -62,7 +68,9 @@ def _prepare(plan: Plan, progress: Progress) -> ImageSource:
     bar = progress.add_task("images", total=None)
     cache_dir = plan.cache_dir.expanduser()
     source = open_source(
-        plan.profile, cache_dir=cache_dir, progress=lambda done, total: progress.update(bar, completed=done, total=total)
+        plan.profile,
+        cache_dir=cache_dir,
+        progress=lambda done, total: progress.update(bar, completed=done, total=total),
     )
     progress.update(bar, completed=source.identity.rows, total=source.identity.rows)
     return source
@@ -72,26 +80,12 @@ async def _run(plan: Plan, source: ImageSource, progress: Progress, started_s: f
     with LocalNetwork(plan) as network:
         chain = await network.create()
         network.start_miners()
-        starting = progress.add_task("miners", total=plan.miners)
-        await _until(
-            network,
-            lambda: progress.update(starting, completed=sum(map(network.started, network.members[1:])))
-            or all(map(network.started, network.members[1:])),
-            START_PATIENCE_S,
-            "the miners did not start",
-        )
+        await _watch(network, progress, "miners", plan.miners, network.miners_started)
         network.start_validator()
-        rounds = progress.add_task("rounds", total=plan.rounds)
-        await _until(
-            network,
-            lambda: progress.update(rounds, completed=network.rounds_closed())
-            or network.rounds_closed() >= plan.rounds,
-            START_PATIENCE_S + ROUND_PATIENCE_S * plan.rounds,
-            "the rounds did not end",
-        )
-        weights = progress.add_task("weights on chain", total=1)
+        await _watch(network, progress, "rounds", plan.rounds, network.rounds_closed)
+        bar = progress.add_task("weights on chain", total=1)
         shown = await _reveal(network, chain)
-        progress.update(weights, completed=1)
+        progress.update(bar, completed=1)
         network.stop()
         entries = read_ledger(network.state_dir)
         rows = tabulate(network, entries, shown)
@@ -101,16 +95,27 @@ async def _run(plan: Plan, source: ImageSource, progress: Progress, started_s: f
     return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s)
 
 
-async def _until(network: LocalNetwork, done: Callable[[], object], patience_s: float, complaint: str) -> None:
-    until = time.monotonic() + patience_s
-    while not done():
+async def _watch(
+    network: LocalNetwork, progress: Progress, name: str, total: int, count: Callable[[], int]
+) -> None:
+    """Show a bar until `count` reaches `total`; nothing may end or stall meanwhile."""
+    bar = progress.add_task(name, total=total)
+    reached, since_s = 0, time.monotonic()
+    while reached < total:
         network.check_alive()
-        if time.monotonic() > until:
-            raise PerturbError(f"{complaint} within {patience_s:.0f} s", hint=f"see {network.plan.folder / 'logs'}")
+        now = count()
+        if now > reached:
+            reached, since_s = now, time.monotonic()
+            progress.update(bar, completed=reached)
+        if time.monotonic() - since_s > PATIENCE_S:
+            raise PerturbError(
+                f"{name}: {reached} of {total}, and nothing more for {PATIENCE_S:.0f} s",
+                hint=f"see {network.plan.folder / 'logs'}",
+            )
         await asyncio.sleep(POLL_S)
 
 
-async def _reveal(network: LocalNetwork, chain: LocalChain):  # noqa: ANN202 - see report
+async def _reveal(network: LocalNetwork, chain: LocalChain) -> WeightsOnChain:
     """Wait until the validator has ended and the weights it committed are revealed."""
     blocks = (RULES.tempo + 1) * (RULES.reveal_period_epochs + 1) + 2
     until = time.monotonic() + blocks * BLOCK_TIME_MS / 1000 + 5
@@ -139,9 +144,11 @@ def overrides_text(plan: Plan) -> str:
     """The settings that differ from a live network's, for people."""
     defaults = {setting.name: setting.default for setting in registry()}
     short = ", ".join(
-        f"{name.removeprefix('PERTURB_')}={text} ({defaults.get(name)})" for name, text in plan.shortened().items()
+        f"{name.removeprefix('PERTURB_')}={text} ({defaults.get(name)})"
+        for name, text in plan.shortened().items()
     )
-    chain = f"block time {BLOCK_TIME_MS / 1000:g} s (12), tempo {RULES.tempo} (360), rate limit {RULES.weights_rate_limit} (100)"
+    limit = f"weights rate limit {RULES.weights_rate_limit} (100)"
+    chain = f"block time {BLOCK_TIME_MS / 1000:g} s (12), tempo {RULES.tempo} (360), {limit}"
     return f"Shortened for this run (live value in brackets): {short}; chain: {chain}"
 
 
@@ -153,19 +160,28 @@ def _print(plan: Plan, outcome: Outcome, console: Console) -> None:
     if outcome.sheet:
         console.print(f"Contact sheet  {outcome.sheet}", soft_wrap=True)
     console.print(f"Kept           {outcome.folder} (chain, wallets, ledger, blobs, logs)", soft_wrap=True)
-    console.print("Next           perturb attack PICTURE --profile reference   attack a picture of your own", soft_wrap=True)
+    console.print(
+        "Next           perturb attack PICTURE --profile reference   attack a picture of your own",
+        soft_wrap=True,
+    )
 
 
 def table_of(rows: list[MinerRow]) -> Table:
     """The table that ends a run."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (("uid", "right"), ("miner", "left"), ("asked", "right"), ("success", "right"),
-                       ("mean score", "right"), ("reject codes", "left"), ("weight on chain", "right")):  # fmt: skip
-        table.add_column(name, justify=side)  # type: ignore[arg-type]  # two of rich's four words
+    for name in ("uid", "miner", "asked", "success", "mean score", "reject codes", "weight on chain"):
+        table.add_column(name, justify="left" if name in {"miner", "reject codes"} else "right")
     for row in rows:
         codes = ", ".join(f"{code} {count}" for code, count in sorted(row.rejects.items()))
-        table.add_row(str(row.uid), row.kind, str(row.asked), f"{row.succeeded}/{row.asked}", f"{row.mean_score:.3f}",
-                      codes or "–", f"{row.weight:.2%}")  # fmt: skip
+        table.add_row(
+            str(row.uid),
+            row.kind,
+            str(row.asked),
+            f"{row.succeeded}/{row.asked}",
+            f"{row.mean_score:.3f}",
+            codes or "–",
+            f"{row.weight:.2%}",
+        )
     return table
 
 
