@@ -1,0 +1,161 @@
+"""From pixels to labels: what an engine is, and the float32 one.
+
+An engine's answer is data: class index and text, digest of the logits, margin, and a count of numbers that are not
+to be trusted. Ties go to the lowest index. `Float32Engine` runs timm's network as it is; its last bits depend on
+threads, batch size and machine, so it is for search, gradients and comparison, and for verdicts only until the
+canonical engine takes over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perturbnet.classifier.preprocessing import Preprocessing, matrices
+from perturbnet.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+Pixels = NDArray[np.uint8]
+_LEVELS = 255
+_BATCH = 32  # images in one pass; bounds memory
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The network's answer for one image.
+
+    `index` and `text` name the class; `logits_digest` is hex SHA-256 of the logits as little-endian float64; `margin` is the
+    largest logit less the second; `saturated` counts numbers that cannot be trusted.
+    """
+
+    index: int
+    text: str
+    logits_digest: str
+    margin: float
+    saturated: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every number can be trusted."""
+        return self.saturated == 0
+
+
+class Engine(Protocol):
+    """A classifier: preprocessing, network and labels in one."""
+
+    @property
+    def name(self) -> str:
+        """Which engine this is, for example float32."""
+        ...
+
+    @property
+    def model_name(self) -> str:
+        """Which network it runs."""
+        ...
+
+    @property
+    def model_digest(self) -> str:
+        """Hex SHA-256 that names weights, preprocessing and labels."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class texts by index; a text may appear twice."""
+        ...
+
+    def classify(self, images: Sequence[Pixels]) -> list[Classification]:
+        """Classify uint8 images (H, W, 3) of any sizes, each on its own terms, in the order given."""
+        ...
+
+
+class Float32Engine:
+    """timm's network in float32 on one device, behind our own preprocessing; an `Engine`."""
+
+    name = "float32"
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        preprocessing: Preprocessing,
+        labels: tuple[str, ...],
+        *,
+        model_name: str,
+        model_digest: str,
+        device: str = "cpu",
+    ) -> None:
+        """Take a network with its weights in place (`architecture.load_network`)."""
+        self.network = network.to(device)
+        self.preprocessing = preprocessing
+        self.labels = labels
+        self.model_name = model_name
+        self.model_digest = model_digest
+        self.device = device
+
+    def classify(self, images: Sequence[Pixels]) -> list[Classification]:
+        """See `Engine.classify`. Images of one size share a pass.
+
+        Raises:
+            ModelError: an array that is not uint8 (H, W, 3).
+
+        """
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for position, pixels in enumerate(images):
+            _require_image(pixels)
+            groups[pixels.shape].append(position)
+        answers: dict[int, Classification] = {}
+        for positions in groups.values():
+            for start in range(0, len(positions), _BATCH):
+                part = positions[start : start + _BATCH]
+                logits = self.logits(np.stack([images[position] for position in part]))
+                answers |= {at: judge(row, self.labels) for at, row in zip(part, logits, strict=True)}
+        return [answers[position] for position in range(len(images))]
+
+    def logits(self, batch: Pixels) -> NDArray[np.float32]:
+        """Return float32 logits (N, classes) of uint8 images (N, H, W, 3) of one size."""
+        import torch
+
+        with torch.inference_mode():
+            levels = torch.as_tensor(np.ascontiguousarray(batch), device=self.device).float()
+            answer: NDArray[np.float32] = self.forward(levels).cpu().numpy()
+        return answer
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of levels 0 to 255, float32 (N, H, W, 3); gradients pass through."""
+        return self.network(prepare(levels, self.preprocessing))  # type: ignore[no-any-return]
+
+
+def prepare(levels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Resize, crop and scale float levels (N, H, W, 3) to the network's input (N, 3, S, S); differentiable, unrounded."""
+    import torch
+
+    _, height, width, _ = levels.shape
+    rows, columns = (
+        torch.as_tensor(np.array(side), dtype=levels.dtype, device=levels.device)
+        for side in matrices(height, width, preprocessing.size)
+    )
+    resized = rows @ levels.permute(0, 3, 1, 2) @ columns.T
+    scale, shift = 1 / (_LEVELS * preprocessing.std), preprocessing.mean / preprocessing.std
+    return (resized * float(scale) - float(shift)).contiguous()
+
+
+def judge(logits: NDArray[np.float32] | NDArray[np.float64], labels: Sequence[str]) -> Classification:
+    """Turn one row of logits into an answer. Ties go to the lowest index; a logit that is not finite counts as saturated."""
+    exact = logits.astype("<f8") + 0.0  # + 0.0 turns -0.0 into 0.0
+    saturated = int(np.count_nonzero(~np.isfinite(exact)))
+    usable = np.where(np.isfinite(exact), exact, -np.inf) if saturated else exact
+    index = int(np.argmax(usable))
+    margin = float(usable[index] - np.delete(usable, index).max()) if saturated == 0 else 0.0
+    return Classification(index, labels[index], hashlib.sha256(exact.tobytes()).hexdigest(), margin, saturated)
+
+
+def _require_image(pixels: Pixels) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ModelError(f"an image is {pixels.dtype} {pixels.shape}; expected uint8 (H, W, 3)")

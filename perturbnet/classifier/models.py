@@ -1,0 +1,100 @@
+"""Which network, preprocessing, labels and weights make up the model of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from perturbnet import canonical
+from perturbnet.classifier.engine import Float32Engine
+from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_labels
+from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
+from perturbnet.classifier.weights import HubFile, hub_weights, read_pins, reference_weights
+from perturbnet.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All that decides a label: the network's name, its numbers, what its outputs are called, and its weights."""
+
+    network: str
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    weights: Path
+    weights_sha256: str
+
+    def digest(self) -> str:
+        """Hex SHA-256 that names all of it."""
+        return canonical.digest(
+            {
+                "network": self.network,
+                "preprocessing": self.preprocessing.digest(),
+                "labels": list(self.labels),
+                "weights": self.weights_sha256,
+            }
+        )
+
+
+def find_model(profile: str, cache_dir: Path) -> Model:
+    """Return the model of a profile, its weights found and verified.
+
+    Raises:
+        ConfigError: no such profile.
+        ArtifactMissing, DigestMismatch, ArtifactError: see `weights`.
+
+    """
+    finder = _FINDERS.get(profile)
+    if finder is None:
+        raise ConfigError("PERTURB_PROFILE", profile, f"one of {', '.join(sorted(_FINDERS))}")
+    return finder(cache_dir)
+
+
+def open_float32(model: Model, device: str) -> Float32Engine:
+    """Load a model's network onto a device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ModelError: the weights do not fit the network; no such device.
+
+    """
+    from perturbnet.classifier.architecture import load_network
+
+    network = load_network(model.network, len(model.labels), model.weights)
+    return Float32Engine(
+        network,
+        model.preprocessing,
+        model.labels,
+        model_name=model.network,
+        model_digest=model.digest(),
+        device=_choose_device(device),
+    )
+
+
+def _choose_device(device: str) -> str:
+    import torch
+
+    present = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if present else "cpu"
+    if device.startswith("cuda") and not present:
+        raise ModelError(f"PERTURB_DEVICE is {device}, but torch sees no CUDA device; expected auto or cpu")
+    return device
+
+
+def _find_reference(_cache_dir: Path) -> Model:
+    path, sha256 = reference_weights()
+    return Model("perturb_efficientnetv2_reference", REFERENCE, REFERENCE_LABELS, path, sha256)
+
+
+def _find_production(cache_dir: Path) -> Model:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    wanted = HubFile(**read_pins("imagenet100.json")["weights"])
+    path, sha256 = hub_weights(wanted, [cache_dir / "hub", Path(HF_HUB_CACHE)])
+    return Model("tf_efficientnetv2_l.in1k", PRODUCTION, imagenet_labels(), path, sha256)
+
+
+_FINDERS: Mapping[str, Callable[[Path], Model]] = MappingProxyType(
+    {"imagenet100": _find_production, "reference": _find_reference}
+)

@@ -1,0 +1,100 @@
+"""Where images come from: one row, one image, or an error that says why not.
+
+A source is opened by row index and memory-mapped, so 126,689 rows cost no memory. Every source says who it is
+(`SourceIdentity`); its fingerprint goes into the traversal, which starts anew when it changes.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from perturbnet import canonical
+from perturbnet.errors import DatasetError, RowUnreadable
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """Which data set this is: repository, revision, split, number of rows, hex SHA-256 of its manifest."""
+
+    repository: str
+    revision: str
+    split: str
+    rows: int
+    manifest_digest: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the canonical JSON of all five."""
+        return canonical.digest(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One row: uint8 pixels (H, W, 3), RGB; `label` is the network's own text, `label_index` its class index."""
+
+    row: int
+    pixels: Pixels
+    label_index: int
+    label: str
+
+
+class ImageSource(Protocol):
+    """A data set that is read by row."""
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Which data set this is."""
+        ...
+
+    def read(self, row: int) -> SourceImage:
+        """Return one row.
+
+        Raises:
+            RowUnreadable: the row does not decode, or is not the one that was pinned.
+            DatasetError: there is no such row.
+
+        """
+        ...
+
+
+def decode_stored(row: int, data: bytes) -> Pixels:
+    """Decode an image as stored in a data set: Pillow, `convert("RGB")`, nothing else (no EXIF rotation).
+
+    Raises:
+        RowUnreadable: the bytes are no image, are cut short, or claim more pixels than Pillow allows.
+
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd but readable metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as picture:
+                return np.ascontiguousarray(np.asarray(picture.convert("RGB"), dtype=np.uint8))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+        raise RowUnreadable(row, f"{type(error).__name__}: {error}") from error
+
+
+def read_cells(table: Any, row: int) -> tuple[bytes, int]:  # noqa: ANN401 - `datasets` has no types
+    """Return the stored image bytes and the label of one row of a `datasets.Dataset` whose images are not decoded.
+
+    Raises:
+        DatasetError: there is no such row.
+        RowUnreadable: the row holds no image bytes or no label.
+
+    """
+    if not 0 <= row < len(table):
+        raise DatasetError(f"row {row} does not exist; expected 0 to {len(table) - 1}")
+    cells = table[row]
+    data, label = (cells["image"] or {}).get("bytes"), cells["label"]
+    if not isinstance(data, bytes) or not isinstance(label, int):
+        raise RowUnreadable(row, "it holds no image bytes or no label")
+    return data, label
