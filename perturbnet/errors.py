@@ -67,7 +67,7 @@ class Reject(StrEnum):
     LINF_HIGH = "linf_high"
     SSIM_LOW = "ssim_low"
     PSNR_LOW = "psnr_low"
-    CLEAN_MISLABELLED = "clean_mislabelled"  # the challenge's own label does not hold; never the miner's fault
+    CLEAN_MISLABELLED = "clean_mislabelled"  # the challenge's own label does not hold; never counted
     LABEL_UNCHANGED = "label_unchanged"
     INDETERMINATE = "indeterminate"
 
