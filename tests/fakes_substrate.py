@@ -1,8 +1,8 @@
 """An in-memory twin of the SDK's chain access (`bittensor.Substrate`) that keeps the live rules.
 
 It holds no rule of its own: storage, runtime records and extrinsics are translated to a `LocalChain`, so the
-adapter and the local chain are judged by one set of rules. Timelock encryption is the SDK's real one; what only
-the drand beacon could open, `record_timelock` writes down when it is sealed.
+adapter and the local chain are judged by one set of rules. Timelock encryption is the SDK's real one; what
+only the drand beacon could open, `record_timelock` writes down when it is sealed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import bittensor as bt
-from bittensor.intents import weights as sdk_weights
 import pytest
 from bittensor.result import ChainError as SdkChainError
 from bittensor.result import RpcConnectionError
@@ -32,7 +32,7 @@ Sealed = dict[bytes, tuple[list[int], list[int], int]]
 def record_timelock(monkeypatch: pytest.MonkeyPatch) -> Sealed:
     """Let the SDK seal as ever, and remember what each ciphertext holds: the beacon's knowledge."""
     sealed: Sealed = {}
-    core = sdk_weights._core
+    core = import_module("bittensor_core")
     encrypt: Any = core.get_encrypted_commit_v2
 
     def encrypt_and_record(**values: Any) -> tuple[bytes, int]:
@@ -59,7 +59,7 @@ class ComposedCall:
 
 @dataclass
 class SubstrateTwin:
-    """One connection. `silent` hangs every call, `lost` fails it, `drop_answer` includes a call and then hangs."""
+    """One connection: `silent` hangs every call, `lost` fails it, `drop_answer` includes it, then hangs."""
 
     chain: LocalChain
     sealed: Sealed = field(default_factory=dict)
@@ -86,7 +86,7 @@ class SubstrateTwin:
         if self.lost or self.closed:
             raise RpcConnectionError("the connection was reset")
 
-    # Reads -----------------------------------------------------------------------------------------------
+    # Reads -----------------------------------------------------------------------------------------
 
     async def block_number(self) -> int:
         await self._answer()
@@ -228,7 +228,7 @@ class SubstrateTwin:
             "commit_reveal_period": rules.reveal_period_epochs,
         }
 
-    # Calls -----------------------------------------------------------------------------------------------
+    # Calls -----------------------------------------------------------------------------------------
 
     async def compose(self, call: Any) -> ComposedCall:
         await self._answer()
@@ -241,7 +241,7 @@ class SubstrateTwin:
         return {"ref_time": 0, "proof_size": 0}
 
     async def submit(self, call: ComposedCall, keypair: Any, **options: Any) -> bt.ExtrinsicResult:
-        """Sign with the caller's key, include in the block under way, and answer as the SDK's backend would."""
+        """Sign with the caller's key, include in this block, and answer as the SDK's backend would."""
         await self._answer()
         assert call.params.get("mecid", 0) == 0
         assert call.params["netuid"] == self.chain.netuid

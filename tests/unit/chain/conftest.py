@@ -1,4 +1,4 @@
-"""One network, two chains: the same test runs on the local chain and on the adapter over the substrate twin."""
+"""One network, two chains: each test runs on the local chain and on the adapter over the substrate twin."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def validator_and_miners(net: Net, miners: int = 2) -> None:
         await net.register(number)
 
 
-# Reading ---------------------------------------------------------------------------------------------------
+# Reading -------------------------------------------------------------------------------------------
 
 
 async def test_names_the_subnet_and_counts_blocks(make_net: MakeNet) -> None:
@@ -84,7 +84,7 @@ async def test_two_reads_see_one_block(make_net: MakeNet) -> None:
     assert [neuron.uid for neuron in graph.neurons] == [0, 1, 2]
 
 
-# Permits and reuse of uids -----------------------------------------------------------------------------------
+# Permits and reuse of uids -------------------------------------------------------------------------
 
 
 async def test_permits_go_to_the_highest_stakes(make_net: MakeNet) -> None:
@@ -136,7 +136,7 @@ async def test_an_immune_neuron_stays(make_net: MakeNet) -> None:
     assert (await net.register(3))[1] == 0  # uid 1 is younger than the immunity period
 
 
-# Weights, shown at once --------------------------------------------------------------------------------------
+# Weights, shown at once ----------------------------------------------------------------------------
 
 
 async def test_weights_are_shown(make_net: MakeNet) -> None:
@@ -230,7 +230,7 @@ async def test_too_little_stake(make_net: MakeNet, rules: Rules) -> None:
     assert await refused(net.chain.set_weights(keypair(1), {1: 1}, 0)) == "NotEnoughStakeToSetWeights"
 
 
-# Weights, sealed ---------------------------------------------------------------------------------------------
+# Weights, sealed -----------------------------------------------------------------------------------
 
 
 async def test_sealed_weights_are_invisible_until_their_reveal(make_net: MakeNet) -> None:
@@ -289,7 +289,7 @@ async def test_a_sealed_vector_with_a_stale_version_vanishes(make_net: MakeNet) 
     assert await reconcile_weights(net.chain, 0, {1: 1}, 21) is Effect.ABSENT
 
 
-# Reading back ------------------------------------------------------------------------------------------------
+# Reading back --------------------------------------------------------------------------------------
 
 
 async def test_reconcile_tells_what_became_of_a_vector(make_net: MakeNet) -> None:
@@ -315,7 +315,7 @@ async def test_reconcile_after_a_reveal(make_net: MakeNet) -> None:
     assert await reconcile_weights(net.chain, 0, {1: 65535, 2: 4}, 21) is Effect.APPLIED
 
 
-# Serving -----------------------------------------------------------------------------------------------------
+# Serving -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ip", ["203.0.113.5", "2001:db8::7"])
@@ -356,7 +356,7 @@ async def test_an_address_that_cannot_be_served(make_net: MakeNet, ip: str, port
     assert await refused(net.chain.serve(key, ip, port)) == reason
 
 
-# Commitments -------------------------------------------------------------------------------------------------
+# Commitments ---------------------------------------------------------------------------------------
 
 
 async def test_a_commitment_is_read_back_and_replaced(make_net: MakeNet) -> None:
