@@ -159,13 +159,12 @@ class Acknowledgement(_Message):
     score_ppb: int = Field(ge=0, le=canonical.MAX_SAFE_INTEGER)
 
 
-AnyMessage = TypeVar("AnyMessage", AttackChallenge, AttackResponse, Acknowledgement, Rules)
+AnyMessage = TypeVar("AnyMessage", bound=_Message)
 
 
 def encode(message: BaseModel) -> bytes:
     """Return the message as compact UTF-8 JSON, fields in their written order."""
-    value = message.model_dump(mode="json")
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return message.model_dump_json().encode()
 
 
 def parse(kind: type[AnyMessage], data: bytes, *, max_bytes: int) -> AnyMessage:
@@ -232,7 +231,8 @@ def response_limit_bytes(height: int, width: int) -> int:
     return 4 * ((png + 2) // 3) + 4096
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[\]{},:]', re.DOTALL)
+_STRUCTURE = re.compile(rb'["\[\]{},:]')
+_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
 
 
 def read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value; the caller validates
@@ -258,17 +258,33 @@ def read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value; the caller 
 
 
 def _check_structure(data: bytes) -> None:
-    depth = 0
-    for count, token in enumerate(_TOKEN.finditer(data), start=1):
-        if count > MAX_TOKENS:
-            raise _bad(f"more than {MAX_TOKENS} strings, brackets, commas and colons")
-        first = token[0][:1]
-        if first in b"[{":
+    position = depth = 0
+    for _ in range(MAX_TOKENS):
+        token = _STRUCTURE.search(data, position)
+        if token is None:
+            return
+        position = token.end()
+        if token[0] == b'"':
+            position = _end_of_string(data, position)
+        elif token[0] in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise _bad(f"nested deeper than {MAX_DEPTH}")
-        elif first in b"]}":
+        elif token[0] in b"]}":
             depth -= 1
+    raise _bad(f"more than {MAX_TOKENS} strings, brackets, commas and colons")
+
+
+def _end_of_string(data: bytes, position: int) -> int:
+    """Where the string that is open at `position` ends, or the data does.
+
+    An image is one long string without escapes: `find` walks it twenty times as fast as the pattern.
+    """
+    quote = data.find(b'"', position)
+    if quote >= 0 and data.find(b"\\", position, quote) < 0:
+        return quote + 1
+    rest = _REST_OF_STRING.match(data, position)
+    return rest.end() if rest else len(data)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Source: IANA's special-purpose address registries (RFC 6890 and its updates). Th
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ def check_address(host: str | None, port: int, *, allow_private: bool) -> Addres
     return Address(str(ip), port)
 
 
+@functools.lru_cache(maxsize=1024)
 def rate_key(host: str) -> str:
     """What counts as one remote address: an IPv4 address, or the /64 within which an IPv6 host may choose."""
     try:

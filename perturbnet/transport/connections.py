@@ -78,7 +78,7 @@ def _held_by(protocol: H11Protocol, connections: set[Any]) -> int:
 
 
 class EmbeddedServer(uvicorn.Server):
-    """uvicorn inside somebody else's event loop: no signals, no polling, and an end within `grace_s` and a bit."""
+    """uvicorn in somebody else's event loop: no signals, no polling, and an end within `grace_s` and a bit."""
 
     def __init__(self, config: uvicorn.Config, *, grace_s: float) -> None:
         super().__init__(config)
@@ -99,7 +99,7 @@ class EmbeddedServer(uvicorn.Server):
         await self.on_tick(0)  # sets the default headers
         await self._stopping.wait()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's
         """Let requests in flight finish for `grace_s`, cancel the rest, and leave no connection behind."""
         for server in self.servers:
             server.close()
@@ -114,8 +114,8 @@ class EmbeddedServer(uvicorn.Server):
             task.cancel()
         if state.tasks:
             await asyncio.wait(set(state.tasks), timeout=self._grace_s / 2)
-        while state.connections and asyncio.get_running_loop().time() < ends_s:
-            await asyncio.sleep(0.01)  # answers are on their way out
+        while state.connections and asyncio.get_running_loop().time() < ends_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # answers are on their way out; uvicorn keeps a set and no event
         for connection in list(state.connections):
             connection.transport.abort()
 

@@ -1,4 +1,4 @@
-"""Two ends of the wire for the tests: keys, messages, a real server, and miners that misbehave on raw sockets."""
+"""Two ends of the wire for the tests: keys, messages, a real server, and miners on raw sockets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from bittensor import http_auth, sp_core
 
 from perturbnet import identity, protocol
+from perturbnet.errors import Reject
 from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse, Rules
 from perturbnet.transport import (
     AnyHotkey,
@@ -66,7 +67,11 @@ def challenge(*, timeout_ms: int = 2000, **changes: Any) -> AttackChallenge:
 
 def acknowledgement() -> Acknowledgement:
     return Acknowledgement(
-        challenge_id="c" * 64, body_digest="b" * 64, leaf_hash="1" * 64, reject="ok", score_ppb=900_000_000
+        challenge_id="c" * 64,
+        body_digest="b" * 64,
+        leaf_hash="1" * 64,
+        reject=Reject.OK,
+        score_ppb=900_000_000,
     )
 
 
@@ -208,6 +213,7 @@ async def misbehaving(script: Script) -> AsyncIterator[int]:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+            await asyncio.sleep(0.001)  # aborted transports are closed by the loop's next turn
 
 
 async def _receive(reader: asyncio.StreamReader) -> Received:

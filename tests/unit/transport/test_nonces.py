@@ -63,7 +63,8 @@ def test_remembered_across_a_restart(path: Path, clock: WallClock) -> None:
 
 def test_remembered_across_kill_9(path: Path) -> None:
     code = (
-        "import os, signal, sys, time; from pathlib import Path; from perturbnet.transport.nonces import NonceStore\n"
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        "from perturbnet.transport.nonces import NonceStore\n"
         "store = NonceStore(Path(sys.argv[1])); now = time.time_ns()\n"
         "for i in range(50): assert store.check_and_store('a', now + i)\n"
         "print(now, flush=True); os.kill(os.getpid(), signal.SIGKILL)"

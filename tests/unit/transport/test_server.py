@@ -1,4 +1,4 @@
-"""The miner's server against senders who misbehave: each is refused with its own status, and the rest are served."""
+"""The miner's server against senders who misbehave: each is refused with a status, the rest are served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from bittensor import http_auth, sp_core
@@ -48,7 +48,7 @@ class Neuron:
 class Metagraph:
     """A snapshot of three neurons."""
 
-    neurons = {
+    neurons: ClassVar[dict[str, Neuron]] = {
         VALIDATOR.ss58_address: Neuron(permit=True, stake_rao=1000),
         STRANGER.ss58_address: Neuron(permit=False, stake_rao=10**12),
     }
@@ -59,7 +59,8 @@ class Metagraph:
 
 def handlers(work: Any) -> Handlers:
     async def handle(message: AttackChallenge, _caller: str, _received_s: float) -> AttackResponse:
-        return await work(message)
+        response: AttackResponse = await work(message)
+        return response
 
     return Handlers(handle, Seen().acknowledgement)
 
@@ -440,7 +441,6 @@ async def test_stopping_waits_for_a_quick_answer_and_cuts_a_slow_one(tmp_path: P
         return handle
 
     async def one(folder: Path, seconds: float) -> tuple[Awaitable[Any], float]:
-        folder.mkdir()
         async with serving(folder, handlers=handlers(work(seconds))) as server:
             sent = asyncio.create_task(send(server.port, signed_request()))
             await asyncio.sleep(0.1)
@@ -448,9 +448,10 @@ async def test_stopping_waits_for_a_quick_answer_and_cuts_a_slow_one(tmp_path: P
             await server.stop()
             return sent, time.monotonic() - started_s
 
-    quick, _ = await one(tmp_path / "quick", 0.3)
+    (tmp_path / "cut").mkdir()
+    quick, _ = await one(tmp_path, 0.3)
     assert (await quick)[0] == 200
-    slow, took_s = await one(tmp_path / "slow", 60)
+    slow, took_s = await one(tmp_path / "cut", 60)
     await slow
     assert ended == ["cut"]
     assert took_s < 2

@@ -1,0 +1,378 @@
+"""The validator's client against miners who misbehave: each gets the code that fits."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perturbnet import protocol
+from perturbnet.errors import Reject
+from perturbnet.transport import Arrival, ClientLimits, Query
+from tests.unit.transport.peers import (
+    IMAGE,
+    MINER,
+    PIXELS,
+    STRANGER,
+    Received,
+    Script,
+    Seen,
+    answer,
+    ask,
+    challenge,
+    client,
+    http,
+    ignore,
+    misbehaving,
+    replying,
+    serving,
+    signature,
+    target,
+    writing,
+)
+
+pytestmark = pytest.mark.anyio
+
+GOOD = protocol.encode(answer())
+
+
+async def test_an_honest_answer() -> None:
+    arrival = await ask(replying(GOOD))
+    assert (arrival.reject, arrival.detail) == (Reject.OK, "")
+    assert (arrival.uid, arrival.hotkey) == (0, MINER.ss58_address)
+    assert (arrival.body, arrival.perturbed_image_b64, arrival.pixels_sha256) == (GOOD, IMAGE, PIXELS)
+    assert arrival.body_sha256 == protocol.body_digest(GOOD)
+    assert 0 < arrival.response_ms < 2000
+    assert len(arrival.signature) == 130
+
+
+async def test_a_whole_round_against_the_real_server(tmp_path: Path) -> None:
+    seen = Seen()
+    async with serving(tmp_path, handlers=seen.handlers()) as server:
+        arrivals = await client().query_round(
+            [target(server.port, uid=3)],
+            lambda asked: Query.of(challenge(task_id=f"0-{asked.uid}")),
+            deadline_s=5,
+            on_arrival=ignore,
+        )
+    assert [(arrival.uid, arrival.reject) for arrival in arrivals] == [(3, Reject.OK)]
+    assert seen.challenges[0][0].task_id == "0-3"
+
+
+async def test_a_refusal_of_the_real_server_says_why(tmp_path: Path) -> None:
+    async with serving(tmp_path, keypair=STRANGER) as server:  # serves, but for another hotkey
+        [arrival] = await client().query_round(
+            [target(server.port)], Query.of(challenge()), deadline_s=5, on_arrival=ignore
+        )
+    assert arrival.reject is Reject.HTTP_ERROR
+    assert "401" in arrival.detail
+    assert "WrongReceiver" in arrival.detail
+
+
+async def test_no_image_is_said_honestly() -> None:
+    body = protocol.encode(answer(image=None))
+    arrival = await ask(replying(body, pixels_sha256=None))
+    assert (arrival.reject, arrival.detail) == (Reject.NO_IMAGE, "none found")
+    assert arrival.perturbed_image_b64 is None
+
+
+# Signatures.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"signer": STRANGER},
+        {"netuid": 8},
+        {"validator": STRANGER.ss58_address},
+        {"challenge_id": "d" * 64},
+        {"nonce": "1"},
+        {"body_sha256": "0" * 64},
+        {"pixels_sha256": "0" * 64},
+        {"pixels_sha256": None},
+    ],
+)
+async def test_a_signature_over_something_else(changes: dict[str, Any]) -> None:
+    arrival = await ask(replying(GOOD, **changes))
+    assert arrival.reject is Reject.BAD_SIGNATURE
+    assert arrival.body == GOOD
+    assert (arrival.perturbed_image_b64, arrival.pixels_sha256, arrival.signature) == (None, None, "")
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "0x", "zz" * 64, "0x" + "0" * 128, "0x" + "A" * 128, "0x" + "0" * 130]
+)
+async def test_a_signature_that_is_none(value: str | None) -> None:
+    headers = {} if value is None else {"X_Perturb_Signature": value}
+    assert (await ask(writing(http(GOOD, **headers)))).reject is Reject.BAD_SIGNATURE
+
+
+async def test_two_signatures_are_none() -> None:
+    async def twice(received: Received, writer: asyncio.StreamWriter) -> None:
+        good = signature(received, GOOD)
+        writer.write(http(GOOD, X_Perturb_Signature=good, x_perturb_signature=good))
+
+    assert (await ask(twice)).reject is Reject.BAD_SIGNATURE
+
+
+async def test_a_body_changed_on_the_way() -> None:
+    async def changed(received: Received, writer: asyncio.StreamWriter) -> None:
+        body = GOOD.replace(IMAGE.encode(), b"aW1hZ2V=")
+        writer.write(http(body, X_Perturb_Signature=signature(received, GOOD)))
+
+    assert (await ask(changed)).reject is Reject.BAD_SIGNATURE
+
+
+async def test_an_answer_recorded_earlier() -> None:
+    """The second request has another nonce, so the first one's answer does not fit it."""
+    recorded: list[bytes] = []
+
+    async def script(received: Received, writer: asyncio.StreamWriter) -> None:
+        recorded.append(http(GOOD, X_Perturb_Signature=signature(received, GOOD)))
+        writer.write(recorded[0])
+
+    async with misbehaving(script) as port:
+        asker = client()
+        codes = [
+            (await asker.query_round([target(port)], Query.of(challenge()), deadline_s=2, on_arrival=ignore))[
+                0
+            ].reject
+            for _ in range(2)
+        ]
+    assert codes == [Reject.OK, Reject.BAD_SIGNATURE]
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"<html>",
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+        GOOD[:-1] + b',"task_id":"0-17"}',
+        GOOD.replace(b"0-17", b"0-18"),
+        GOOD.replace(b"c" * 64, b"d" * 64),
+        GOOD[:-1] + b',"score":1}',
+        GOOD.replace(IMAGE.encode(), b""),
+        GOOD.decode().encode("utf-16"),
+        GOOD.replace(b"null", b"NaN"),
+        GOOD.replace(b"null", b"9" * 100_000),
+    ],
+)
+async def test_a_signed_body_that_is_no_answer(body: bytes) -> None:
+    arrival = await ask(replying(body))
+    assert arrival.reject is Reject.BAD_MESSAGE
+    assert arrival.body == body
+    assert len(arrival.detail) < 400
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity"])
+async def test_an_encoded_body_is_not_decoded(encoding: str) -> None:
+    arrival = await ask(writing(http(gzip.compress(GOOD), Content_Encoding=encoding)))
+    assert (arrival.reject, arrival.body) == (Reject.BAD_MESSAGE, None)
+
+
+async def test_another_content_type() -> None:
+    assert (await ask(writing(http(GOOD, Content_Type="text/html")))).reject is Reject.BAD_MESSAGE
+
+
+# Sizes.
+
+
+def endless(head: bytes, piece: bytes) -> Script:
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while True:
+            writer.write(piece)
+            await writer.drain()
+
+    return script
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        endless(HEAD + b"\r\n", b" " * 65536),
+        endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n"),
+        endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 1000),
+        endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1", b"0" * 1000),
+        endless(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100),
+        writing(HEAD + b"Content-Length: 100001\r\n\r\n"),
+    ],
+    ids=["until close", "chunks", "tiny chunks", "a chunk's size", "interim responses", "declared"],
+)
+async def test_an_endless_answer_ends_at_the_cap(script: Script) -> None:
+    started_s = time.monotonic()
+    arrival = await ask(script, deadline_s=10, limits=ClientLimits(max_response_bytes=100_000))
+    assert arrival.reject in {Reject.BODY_TOO_LARGE, Reject.HTTP_ERROR}
+    assert arrival.body is None
+    assert time.monotonic() - started_s < 5
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_the_cap_is_exact_and_a_round_may_tighten_it(room: int) -> None:
+    async with misbehaving(replying(GOOD)) as port:
+        [arrival] = await client().query_round(
+            [target(port)],
+            Query.of(challenge()),
+            deadline_s=2,
+            on_arrival=ignore,
+            max_response_bytes=len(GOOD) - 1 + room,
+        )
+    assert arrival.reject is (Reject.OK if room else Reject.BODY_TOO_LARGE)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"a" * 16_500 + b"\r\n\r\n",
+    ],
+    ids=["one long", "many", "just too long"],
+)
+async def test_a_header_bomb(head: bytes) -> None:
+    assert (await ask(writing(head))).reject is Reject.HTTP_ERROR
+
+
+async def test_an_endless_head() -> None:
+    arrival = await ask(endless(b"HTTP/1.1 200 OK\r\n", b"X-A: " + b"a" * 1000 + b"\r\n"), deadline_s=10)
+    assert arrival.reject is Reject.HTTP_ERROR
+
+
+# HTTP.
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    visited: list[Received] = []
+
+    async def elsewhere(received: Received, _writer: asyncio.StreamWriter) -> None:
+        visited.append(received)
+
+    async with misbehaving(elsewhere) as port:
+        location = f"http://127.0.0.1:{port}/AttackChallenge"
+        arrival = await ask(writing(http(b"", status="307 Temporary Redirect", Location=location)))
+    assert arrival.reject is Reject.HTTP_ERROR
+    assert "not followed" in arrival.detail
+    assert not visited
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        http(b'{"error":"\x1b[2Jno\n"}', status="500 Oops"),
+        http(GOOD, status="201 Created"),
+        http(b"x" * 100_000, status="403 Forbidden"),
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"\x00" * 100 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_not_a_200_of_http_1(data: bytes) -> None:
+    arrival = await ask(writing(data))
+    assert arrival.reject is Reject.HTTP_ERROR
+    assert arrival.body is None
+    assert arrival.detail.isprintable()
+    assert len(arrival.detail) < 400
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200", HEAD + b"Content-Length: 99\r\n\r\n{"])
+async def test_a_connection_that_breaks(data: bytes) -> None:
+    assert (await ask(writing(data))).reject is Reject.OFFLINE
+
+
+async def test_a_connection_that_is_reset() -> None:
+    async def reset(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        await writer.drain()
+        writer.transport.abort()
+
+    assert (await ask(reset)).reject is Reject.OFFLINE
+
+
+async def test_a_dead_port() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    [arrival] = await client().query_round(
+        [target(port)], Query.of(challenge()), deadline_s=2, on_arrival=ignore
+    )
+    assert arrival.reject is Reject.OFFLINE
+    assert f"127.0.0.1:{port}" in arrival.detail
+
+
+async def test_an_early_refusal_is_heard_while_a_large_challenge_is_sent() -> None:
+    heard, gone = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(http(b"no", status="403 Forbidden"))
+        await heard.wait()
+        writer.transport.abort()
+        await asyncio.sleep(0.001)
+        gone.set()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    large = Query.of(challenge(clean_image_b64="A" * 6_000_000))
+    [arrival] = await client().query_round(
+        [target(server.sockets[0].getsockname()[1])], large, deadline_s=5, on_arrival=ignore
+    )
+    heard.set()
+    await gone.wait()
+    server.close()
+    assert arrival.reject is Reject.HTTP_ERROR  # not TIMEOUT: the miner read nothing of the body
+
+
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert (await ask(replying(GOOD))).reject is Reject.OK
+
+
+# Addresses.
+
+
+@pytest.mark.parametrize(
+    ("host", "reject"),
+    [
+        (None, Reject.NOT_SERVING),
+        ("0.0.0.0", Reject.NOT_SERVING),
+        ("127.0.0.1", Reject.ADDRESS_REFUSED),
+        ("10.1.2.3", Reject.ADDRESS_REFUSED),
+        ("169.254.169.254", Reject.ADDRESS_REFUSED),
+        ("::ffff:127.0.0.1", Reject.ADDRESS_REFUSED),
+        ("localhost", Reject.ADDRESS_REFUSED),
+    ],
+)
+async def test_addresses_that_are_not_dialled(host: str | None, reject: Reject) -> None:
+    stored: list[Arrival] = []
+
+    async def store(arrival: Arrival) -> None:
+        stored.append(arrival)
+
+    async with misbehaving(replying(GOOD)) as port:
+        arrivals = await client(allow_private=False).query_round(
+            [target(port, host=host)], Query.of(challenge()), deadline_s=2, on_arrival=store
+        )
+    assert [arrival.reject for arrival in arrivals] == [reject]
+    assert stored == arrivals
