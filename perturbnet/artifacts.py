@@ -2,10 +2,10 @@
 
 Rules
 - A file that is used has the digest it was pinned with, or it is not used. The error names what was expected.
-- A file is replaced whole or not at all: the bytes go to a temporary file in the same folder, are flushed to the disk
-  (`fsync`), the file is renamed over its name (atomic, POSIX rename(2)), and the folder is flushed too, because the
-  new name lives there. After a crash the name holds the old bytes or the new ones, never a part. The order
-  is that of FiloSottile/sunlight, internal/durable/path.go.
+- A file is replaced whole or not at all: the bytes go to a temporary file in the same folder, are flushed to
+  the disk (`fsync`), the file is renamed over its name (atomic, POSIX rename(2)), and the folder is flushed
+  too, because the new name lives there. After a crash the name holds the old bytes or the new ones, never a
+  part. The order is that of FiloSottile/sunlight, internal/durable/path.go.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def write_durably(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all, and return only when it would survive a power cut.
 
     Raises:
-        OSError: the disk is full, or the folder does not exist or may not be written to. `path` is then as before.
+        OSError: the disk is full, or the folder does not exist or may not be written to. `path` is then as
+            before.
 
     """
 

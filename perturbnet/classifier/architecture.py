@@ -1,11 +1,12 @@
 """The networks, built by timm's own code and filled from safetensors; never with random weights.
 
-A network is first built on torch's "meta" device, where tensors have shapes but no values, and then takes every
-parameter and buffer from the file (`strict`, `assign`). A tensor the file lacks cannot be used by accident,
-because there is nothing in it.
+A network is first built on torch's "meta" device, where tensors have shapes but no values, and then takes
+every parameter and buffer from the file (`strict`, `assign`). A tensor the file lacks cannot be used by
+accident, because there is nothing in it.
 
-`reference` is a small EfficientNetV2 (Tan and Le, 2021, arXiv:2104.00298): a plain convolution block, fused-MBConv
-stages, MBConv stages with squeeze-excite, with TensorFlow padding and batch norm like `tf_efficientnetv2_l.in1k`.
+`reference` is a small EfficientNetV2 (Tan and Le, 2021, arXiv:2104.00298): a plain convolution block,
+fused-MBConv stages, MBConv stages with squeeze-excite, with TensorFlow padding and batch norm like
+`tf_efficientnetv2_l.in1k`.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ _BATCH_NORM_EPS = 1e-3
 
 
 def build_reference(classes: int) -> nn.Module:
-    """Build the small network: input (N, 3, 96, 96), logits (N, classes). For training; else use `load_network`."""
+    """Build the small network.
+
+    Input (N, 3, 96, 96), logits (N, classes). For training; else use `load_network`.
+    """
     return EfficientNet(
-        decode_arch_def(_REFERENCE_STAGES),
+        decode_arch_def(_REFERENCE_STAGES),  # type: ignore[no-untyped-call]
         num_classes=classes,
         num_features=240,
         stem_size=16,

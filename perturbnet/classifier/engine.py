@@ -1,9 +1,9 @@
 """From pixels to labels: what an engine is, and the float32 one.
 
-An engine's answer is data: class index and text, digest of the logits, margin, and a count of numbers that are not
-to be trusted. Ties go to the lowest index. `Float32Engine` runs timm's network as it is; its last bits depend on
-threads, batch size and machine, so it is for search, gradients and comparison, and for verdicts only until the
-canonical engine takes over.
+An engine's answer is data: class index and text, digest of the logits, margin, and a count of numbers that
+are not to be trusted. Ties go to the lowest index. `Float32Engine` runs timm's network as it is; its last
+bits depend on threads, batch size and machine, so it is for search, gradients and comparison, and for
+verdicts only until the canonical engine takes over.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _BATCH = 32  # images in one pass; bounds memory
 class Classification:
     """The network's answer for one image.
 
-    `index` and `text` name the class; `logits_digest` is hex SHA-256 of the logits as little-endian float64; `margin` is the
-    largest logit less the second; `saturated` counts numbers that cannot be trusted.
+    `index` and `text` name the class; `logits_digest` is hex SHA-256 of the logits as little-endian float64;
+    `margin` is the largest logit less the second; `saturated` counts numbers that cannot be trusted.
     """
 
     index: int
@@ -133,7 +133,10 @@ class Float32Engine:
 
 
 def prepare(levels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Resize, crop and scale float levels (N, H, W, 3) to the network's input (N, 3, S, S); differentiable, unrounded."""
+    """Resize, crop and scale float levels (N, H, W, 3) to the network's input (N, 3, S, S).
+
+    Differentiable, unrounded.
+    """
     import torch
 
     _, height, width, _ = levels.shape
@@ -147,13 +150,18 @@ def prepare(levels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
 
 
 def judge(logits: NDArray[np.float32] | NDArray[np.float64], labels: Sequence[str]) -> Classification:
-    """Turn one row of logits into an answer. Ties go to the lowest index; a logit that is not finite counts as saturated."""
+    """Turn one row of logits into an answer.
+
+    Ties go to the lowest index; a logit that is not finite counts as saturated.
+    """
     exact = logits.astype("<f8") + 0.0  # + 0.0 turns -0.0 into 0.0
     saturated = int(np.count_nonzero(~np.isfinite(exact)))
     usable = np.where(np.isfinite(exact), exact, -np.inf) if saturated else exact
     index = int(np.argmax(usable))
     margin = float(usable[index] - np.delete(usable, index).max()) if saturated == 0 else 0.0
-    return Classification(index, labels[index], hashlib.sha256(exact.tobytes()).hexdigest(), margin, saturated)
+    return Classification(
+        index, labels[index], hashlib.sha256(exact.tobytes()).hexdigest(), margin, saturated
+    )
 
 
 def _require_image(pixels: Pixels) -> None:

@@ -1,8 +1,9 @@
 """What the classes are called. A verdict compares class texts, so the texts are part of the model's identity.
 
-ImageNet's 1000 texts are WordNet's lemmas as timm has them (`timm.data.ImageNetInfo`), copied into the package so that
-no library's update changes a verdict; a test compares. Two of them are the same ("crane", the bird and the
-machine): moving from one to the other is not a flip, because texts are compared; the index is recorded beside it.
+ImageNet's 1000 texts are WordNet's lemmas as timm has them (`timm.data.ImageNetInfo`), copied into the
+package so that no library's update changes a verdict; a test compares. Two of them are the same ("crane", the
+bird and the machine): moving from one to the other is not a flip, because texts are compared; the index is
+recorded beside it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
 @cache
 def imagenet100_classes() -> tuple[ImageNetClass, ...]:
-    """Return the network's class for each of the 100 labels of `clane9/imagenet-100`, in that data set's order.
+    """Return the network's classes for the 100 labels of `clane9/imagenet-100`, in its order.
 
     The synsets are those of HobbitLong/CMC, imagenet100.txt, which the data set was made from.
     """

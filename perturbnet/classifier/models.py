@@ -17,7 +17,10 @@ from perturbnet.errors import ConfigError, ModelError
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All that decides a label: the network's name, its numbers, what its outputs are called, and its weights."""
+    """All that decides a label.
+
+    The network's name, its numbers, what its outputs are called, and its weights.
+    """
 
     network: str
     preprocessing: Preprocessing

@@ -1,6 +1,7 @@
 """What an attack may ask the network: logits and gradients with respect to pixel levels, counted.
 
-Gradients pass through the pinned resize and crop, so pixels that are cropped away have gradient 0. The oracle searches; it
+Gradients pass through the pinned resize and crop, so pixels that are cropped away have gradient 0. The oracle
+searches; it
 never decides: what it finds is verified by the engine of the verdict.
 """
 
@@ -43,12 +44,14 @@ class FloatOracle:
     ) -> tuple[Floats, Floats]:
         """Return margins (N,) and their gradients (N, H, W, 3) per level.
 
-        The margin of image i is z_y - z_t with y = `label_indices[i]` and t = `rivals[i]`, or without rivals the largest
-        logit among classes with another text than y's: a class of the same text is no rival.
+        The margin of image i is z_y - z_t with y = `label_indices[i]` and t = `rivals[i]`, or without rivals
+        the largest logit among classes with another text than y's: a class of the same text is no rival.
         """
         import torch
 
-        levels = torch.as_tensor(np.ascontiguousarray(batch), device=self._engine.device).float().requires_grad_()
+        levels = (
+            torch.as_tensor(np.ascontiguousarray(batch), device=self._engine.device).float().requires_grad_()
+        )
         logits = self._engine.forward(levels)
         true = torch.as_tensor(label_indices, device=logits.device).long()
         rival = self._strongest(logits.detach(), true) if rivals is None else torch.as_tensor(rivals)

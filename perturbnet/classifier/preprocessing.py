@@ -1,15 +1,15 @@
 """From pixels to the network's input: our own pinned numbers, never a library's default of the day.
 
-The shorter side is resized to S by antialiased bicubic interpolation (a = -1/2), the middle S×S is kept, and levels
-are scaled by mean and standard deviation. Resize and crop are linear and separable, so they are two matrices:
-`input = rows @ levels @ columns.T`. Their entries are exact rationals, computed in integers: with input size n and
-output size m the distance of input j from output i, in units of the stretched filter, is
+The shorter side is resized to S by antialiased bicubic interpolation (a = -1/2), the middle S×S is kept, and
+levels are scaled by mean and standard deviation. Resize and crop are linear and separable, so they are two
+matrices: `input = rows @ levels @ columns.T`. Their entries are exact rationals, computed in integers: with
+input size n and output size m the distance of input j from output i, in units of the stretched filter, is
 
     x = ((2j + 1)·m - (2i + 1)·n) / (2·max(n, m))
 
-and Keys' kernel (R. G. Keys, 1981, "Cubic convolution interpolation for digital image processing", equation 15)
-of a rational is a rational. Rows are normalised to sum 1, which also settles the borders. Nothing is rounded
-to uint8 in between: a change of one level must not vanish.
+and Keys' kernel (R. G. Keys, 1981, "Cubic convolution interpolation for digital image processing", equation
+15) of a rational is a rational. Rows are normalised to sum 1, which also settles the borders. Nothing is
+rounded to uint8 in between: a change of one level must not vanish.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from perturbnet.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Pinned numbers: `size` S in pixels (shorter side and crop), `mean` and `std` of levels / 255, all channels alike."""
+    """Pinned numbers.
+
+    `size` S in pixels (shorter side and crop), `mean` and `std` of levels / 255, all channels alike.
+    """
 
     size: int
     mean: Fraction = Fraction(1, 2)
@@ -63,7 +66,9 @@ class AxisMap:
     def matrix(self) -> NDArray[np.float64]:
         """The dense matrix (outputs, inputs), each entry the float64 nearest to the rational."""
         dense = np.zeros((len(self.starts), self.inputs))
-        for i, (start, row, whole) in enumerate(zip(self.starts, self.numerators, self.denominators, strict=True)):
+        for i, (start, row, whole) in enumerate(
+            zip(self.starts, self.numerators, self.denominators, strict=True)
+        ):
             dense[i, start : start + len(row)] = [weight / whole for weight in row]
         return dense
 
@@ -77,7 +82,9 @@ def axis_maps(height: int, width: int, size: int) -> tuple[AxisMap, AxisMap]:
 
     """
     if min(height, width) < 1:
-        raise ModelError(f"an image of {height}x{width} pixels has no preprocessing; both sides must be at least 1")
+        raise ModelError(
+            f"an image of {height}x{width} pixels has no preprocessing; both sides must be at least 1"
+        )
     shorter = min(height, width)
     return tuple(_axis(side, size * side // shorter, size) for side in (height, width))  # type: ignore[return-value]
 

@@ -1,10 +1,11 @@
 """Where a network's weights are, and the proof that they are the right ones.
 
-The reference network's lie in the package and are pinned by size and SHA-256 in `data/reference.json`. The production
-network's lie in a hub cache, as huggingface_hub lays it out: `snapshots/<revision>/model.safetensors` is a link to
-`blobs/<SHA-256>`. They are pinned in `data/imagenet100.json` by revision, and by digest once a first download has
-recorded it; until then the file must have the digest the hub gave it, which is the name of its blob. A
-file that can be checked against neither is refused. There is no other way to get weights, in particular not at random.
+The reference network's lie in the package and are pinned by size and SHA-256 in `data/reference.json`. The
+production network's lie in a hub cache, as huggingface_hub lays it out:
+`snapshots/<revision>/model.safetensors` is a link to `blobs/<SHA-256>`. They are pinned in
+`data/imagenet100.json` by revision, and by digest once a first download has recorded it; until then the file
+must have the digest the hub gave it, which is the name of its blob. A file that can be checked against
+neither is refused. There is no other way to get weights, in particular not at random.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from perturbnet.artifacts import Pin, verify_file
 from perturbnet.errors import ArtifactError, ArtifactMissing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HOW = "Fetch them with `snakemake bootstrap` (476 MB), or try the network without them: PERTURB_PROFILE=reference."
+_HOW = "Fetch them with `snakemake bootstrap` (476 MB), or try it without them: PERTURB_PROFILE=reference."
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file on the hub: repository, revision (a commit, perhaps shortened), name, and its digest and size if known."""
+    """A file on the hub.
+
+    Repository, revision (a commit, perhaps shortened), name, and its digest and size if known.
+    """
 
     repository: str
     revision: str
@@ -83,4 +87,6 @@ def _pin_of(wanted: HubFile, path: Path) -> Pin:
         return Pin(label, wanted.sha256, wanted.size)
     if path.is_symlink() and _SHA256.fullmatch(blob.name):
         return Pin(label, blob.name, blob.stat().st_size if blob.exists() else 0)
-    raise ArtifactError(f"{path} cannot be verified: it is not pinned by digest, and is no link to a blob", hint=_HOW)
+    raise ArtifactError(
+        f"{path} cannot be verified: it is not pinned by digest, and is no link to a blob", hint=_HOW
+    )

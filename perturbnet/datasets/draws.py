@@ -26,7 +26,10 @@ class Draws:
         self._words: list[int] = []
 
     def below(self, limit: int) -> int:
-        """Return an integer in [0, limit), 0 < limit <= 2^64, each equally likely (words past the last multiple are drawn again)."""
+        """Return an integer in [0, limit), 0 < limit <= 2^64, each equally likely.
+
+        Words past the last multiple of the limit are drawn again.
+        """
         usable = _SPAN - _SPAN % limit
         while True:
             word = self._word()

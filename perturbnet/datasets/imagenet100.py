@@ -2,11 +2,12 @@
 
 It is opened from a snapshot on this machine, as huggingface_hub lays it out:
 `<hub>/datasets--clane9--imagenet-100/snapshots/<revision>/data/train-00000-of-000NN.parquet`, where <hub> is
-`<cache_dir>/hub` or the user's own hub cache. Nothing is fetched here: `snakemake bootstrap` does that, and checks
-every byte. Here it must be the pinned revision, with every shard and every row, or it is refused.
+`<cache_dir>/hub` or the user's own hub cache. Nothing is fetched here: `snakemake bootstrap` does that, and
+checks every byte. Here it must be the pinned revision, with every shard and every row, or it is refused.
 
-The data set numbers its 100 classes itself. Their synsets (in its order, `perturbnet/data/imagenet100-synsets.txt`) give the
-network's class index and text, and its own texts are compared with those, so that a reordered data set is refused.
+The data set numbers its 100 classes itself. Their synsets (in its order,
+`perturbnet/data/imagenet100-synsets.txt`) give the network's class index and text, and its own texts are
+compared with those, so that a reordered data set is refused.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path], arrow_cache: Path) -
     rows = count_rows(shards)
     if rows != snapshot.rows:
         raise DatasetError(
-            f"{folder} holds {rows} {snapshot.split} rows; expected {snapshot.rows}", hint=f"It is truncated. {_HOW}"
+            f"{folder} holds {rows} {snapshot.split} rows; expected {snapshot.rows}",
+            hint=f"It is truncated. {_HOW}",
         )
     table, names = open_table(shards, arrow_cache, quiet=False)
     if len(table) != snapshot.rows:
@@ -94,7 +96,8 @@ def _find_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> Path:
     others = sorted({entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()})
     if others:
         raise DatasetError(
-            f"{snapshot.repository}: found revision {', '.join(others)}; expected {snapshot.revision}", hint=_HOW
+            f"{snapshot.repository}: found revision {', '.join(others)}; expected {snapshot.revision}",
+            hint=_HOW,
         )
     places = ", ".join(str(hub) for hub in hubs)
     raise ArtifactMissing(f"{snapshot.repository} at {snapshot.revision} is not in {places}", hint=_HOW)
@@ -109,7 +112,8 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
     missing = sorted(set(range(total)) - set(numbers))
     if not total or missing or len(found) != total:
         raise DatasetError(
-            f"{folder}/data holds {len(found)} {split} shards, of {total}; missing: {missing or 'all'}", hint=_HOW
+            f"{folder}/data holds {len(found)} {split} shards, of {total}; missing: {missing or 'all'}",
+            hint=_HOW,
         )
     return found
 
@@ -120,7 +124,9 @@ def _match_classes(names: Sequence[str]) -> tuple[ImageNetClass, ...]:
         raise DatasetError(f"the data set names {len(names)} classes; expected {len(classes)}")
     for position, (name, known) in enumerate(zip(names, classes, strict=True)):
         if not _words(name) & _words(known.text):
-            raise DatasetError(f"class {position} of the data set is {name!r}; expected {known.text!r} ({known.synset})")
+            raise DatasetError(
+                f"class {position} of the data set is {name!r}; expected {known.text!r} ({known.synset})"
+            )
     return classes
 
 

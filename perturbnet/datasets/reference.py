@@ -1,12 +1,13 @@
 """The embedded data set: rendered once into the cache, checked against pins, opened like the production one.
 
 Rules
-- Rendering writes `<split>.parquet`, then `<split>.rows.json`, each durably and each only when complete. Without the second
-  the first counts as never finished and is rendered again.
-- The rows file holds the pixel digest of every row. SHA-256 over those digests, in order, is pinned in the package
-  (`perturbnet/data/reference.json`), so the rows file cannot lie; likewise the labels.
-- Opening compares the Parquet file's SHA-256 with the one in the rows file (damage), and every row that is read with its own
-  digest (anything else). A cache that does not match is a named error; it is neither used nor deleted.
+- Rendering writes `<split>.parquet`, then `<split>.rows.json`, each durably and each only when complete.
+  Without the second the first counts as never finished and is rendered again.
+- The rows file holds the pixel digest of every row. SHA-256 over those digests, in order, is pinned in the
+  package (`perturbnet/data/reference.json`), so the rows file cannot lie; likewise the labels.
+- Opening compares the Parquet file's SHA-256 with the one in the rows file (damage), and every row that is
+  read with its own digest (anything else). A cache that does not match is a named error; it is neither used
+  nor deleted.
 - The folder's name contains the pins, so another version of the pictures never meets this one's files.
 
 Validators draw from `train`, as in production, where the network was trained on the rows it is attacked on.
@@ -44,7 +45,10 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class SplitPin:
-    """What a split must be: number of rows, SHA-256 over its rows' pixel digests, SHA-256 over its label bytes."""
+    """What a split must be.
+
+    Number of rows, SHA-256 over its rows' pixel digests, SHA-256 over its label bytes.
+    """
 
     rows: int
     pixels: str
@@ -66,7 +70,9 @@ class ReferenceSource:
         pixels = decode_stored(row, data)
         found = pixel_digest(pixels)
         if found != self._row_digests[row] or label != row % len(CLASSES):
-            raise RowUnreadable(row, f"expected pixels {self._row_digests[row]}, got {found} with label {label}")
+            raise RowUnreadable(
+                row, f"expected pixels {self._row_digests[row]}, got {found} with label {label}"
+            )
         return SourceImage(row, pixels, label, CLASSES[label])
 
 
@@ -107,7 +113,9 @@ def open_reference(cache_dir: Path, split: str, progress: Progress | None = None
     table, names = open_table([parquet], folder / "arrow", quiet=True)
     if names != CLASSES or len(table) != pin.rows:
         raise DatasetError(f"{parquet} holds {len(table)} rows of {names}; expected {pin.rows} of {CLASSES}")
-    identity = SourceIdentity(REPOSITORY, pin.pixels, split, pin.rows, canonical.digest([pin.pixels, pin.labels]))
+    identity = SourceIdentity(
+        REPOSITORY, pin.pixels, split, pin.rows, canonical.digest([pin.pixels, pin.labels])
+    )
     return ReferenceSource(identity, table, row_digests)
 
 
@@ -125,7 +133,9 @@ def fold_digests(row_digests: list[str]) -> str:
     return hashlib.sha256(b"".join(bytes.fromhex(one) for one in row_digests)).hexdigest()
 
 
-def _render_split(split: str, pin: SplitPin, parquet: Path, rows_file: Path, progress: Progress | None) -> None:
+def _render_split(
+    split: str, pin: SplitPin, parquet: Path, rows_file: Path, progress: Progress | None
+) -> None:
     digests: list[str] = []
     labels = bytearray()
 
@@ -152,7 +162,7 @@ def _encode(pixels: Pixels) -> bytes:
 
 def _require_pinned(split: str, pin: SplitPin, digests: list[str], labels: bytes) -> None:
     """Refuse rows other than the pinned ones, before their file gets its name."""
-    hint = "This machine draws other pixels than were pinned; please report it with the versions of numpy and Python."
+    hint = "This machine draws other pixels than were pinned; please report it with numpy's version."
     if (found := fold_digests(digests)) != pin.pixels:
         raise DigestMismatch(f"reference/{split}, rendered", pin.pixels, found, hint=hint)
     if (found := hashlib.sha256(labels).hexdigest()) != pin.labels:
@@ -173,12 +183,17 @@ def _check_cache(split: str, pin: SplitPin, parquet: Path, rows_file: Path) -> t
 
 
 def _read_rows_file(rows_file: Path) -> tuple[list[str], str]:
-    """Return the row digests and the Parquet file's digest it states; anything malformed reads as no rows at all."""
+    """Return the row digests and the Parquet file's digest it states.
+
+    Anything malformed reads as no rows at all.
+    """
     try:
         stated = canonical.decode(rows_file.read_bytes())
     except canonical.NotCanonical:
         return [], ""
     digests = stated.get("pixels") if isinstance(stated, dict) else None
     parquet_sha256 = stated.get("parquet_sha256") if isinstance(stated, dict) else None
-    well_formed = isinstance(digests, list) and all(isinstance(one, str) and _HEX.fullmatch(one) for one in digests)
+    well_formed = isinstance(digests, list) and all(
+        isinstance(one, str) and _HEX.fullmatch(one) for one in digests
+    )
     return (digests, str(parquet_sha256)) if well_formed and isinstance(digests, list) else ([], "")

@@ -1,8 +1,8 @@
 """The reference pictures: a shape and some clutter over a photograph, drawn in integers.
 
-A row is a pure function of (split, row, photographs): randomness from `draws`, rotation by rational points of the
-unit circle ((q² - p²), 2pq, (q² + p²)), coverage counted on a grid of 2×2 points per pixel, blending with one
-shift. No float and no libm, so the pixels are the same on every machine and are pinned by digest.
+A row is a pure function of (split, row, photographs): randomness from `draws`, rotation by rational points of
+the unit circle ((q² - p²), 2pq, (q² + p²)), coverage counted on a grid of 2×2 points per pixel, blending with
+one shift. No float and no libm, so the pixels are the same on every machine and are pinned by digest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Pose:
 
 
 def render(split: str, row: int, photographs: Sequence[Pixels]) -> tuple[Pixels, int]:
-    """Draw one row: uint8 pixels (HEIGHT, WIDTH, 3) and its class index. Classes take turns, so each is as frequent."""
+    """Draw one row.
+
+    Uint8 pixels (HEIGHT, WIDTH, 3) and its class index. Classes take turns, so each is as frequent.
+    """
     draws = Draws(_KEY, f"{split}:{row}")
     label = row % len(CLASSES)
     canvas = _background(draws, draws.one_of(photographs))
@@ -55,7 +58,10 @@ def render(split: str, row: int, photographs: Sequence[Pixels]) -> tuple[Pixels,
 
 
 def coverage(inside: Inside, pose: Pose) -> tuple[NDArray[np.int32], slice, slice]:
-    """Count the points of each pixel that lie inside: int32 0 to 4, and the rows and columns of the window."""
+    """Count the points of each pixel that lie inside.
+
+    Int32 0 to 4, and the rows and columns of the window.
+    """
     top, bottom = max(0, pose.y - pose.radius - 1), min(HEIGHT, pose.y + pose.radius + 2)
     left, right = max(0, pose.x - pose.radius - 1), min(WIDTH, pose.x + pose.radius + 2)
     dy, dx = _points(top, bottom, pose.y), _points(left, right, pose.x)
@@ -75,7 +81,7 @@ def _points(start: int, stop: int, centre: int) -> NDArray[np.int64]:
 
 
 def _background(draws: Draws, photograph: Pixels) -> Canvas:
-    """Cut a window, perhaps of double size and halved, mirror it, and change each channel's brightness a little."""
+    """Cut a window, perhaps twice as large and halved, mirror it, and change each channel's gain."""
     zoom = draws.between(1, 2)
     top = draws.below(photograph.shape[0] - HEIGHT * zoom + 1)
     left = draws.below(photograph.shape[1] - WIDTH * zoom + 1)
@@ -86,7 +92,8 @@ def _background(draws: Draws, photograph: Pixels) -> Canvas:
     if draws.below(2):
         window = window[:, ::-1]
     gain = np.array([draws.between(44, 76) for _ in range(3)], dtype=np.int32)
-    return np.minimum(window * gain >> 6, 255)
+    bright: Canvas = np.minimum(window * gain >> 6, 255)
+    return bright
 
 
 def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside) -> None:
@@ -117,7 +124,8 @@ def _pose(draws: Draws, y: tuple[int, int], x: tuple[int, int], radii: tuple[int
 
 
 def _mean_colour(window: Canvas) -> NDArray[np.int64]:
-    return window.sum(axis=(0, 1), dtype=np.int64) // (window.shape[0] * window.shape[1])
+    mean: NDArray[np.int64] = window.sum(axis=(0, 1), dtype=np.int64) // (window.shape[0] * window.shape[1])
+    return mean
 
 
 def _contrasting(draws: Draws, around: NDArray[np.int64]) -> NDArray[np.int32]:

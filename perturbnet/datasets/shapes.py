@@ -1,9 +1,9 @@
 """Which points lie inside which shape: the twelve classes, in integers only.
 
-Points are pairs of int32 arrays (|u|, |v| < 4000, so every product below fits) (u, v) in thousandths of the shape's radius, u to the right and v downwards. Curves
-are compared by squares and straight edges by cross products, so no square root, sine or rounding is involved and
-the answer is the same on every machine. The vertex tables are constants, computed once with pencil and paper
-(regular polygons) or drawn by hand.
+Points are pairs of int32 arrays (|u|, |v| < 4000, so every product below fits) (u, v) in thousandths of the
+shape's radius, u to the right and v downwards. Curves are compared by squares and straight edges by cross
+products, so no square root, sine or rounding is involved and the answer is the same on every machine. The
+vertex tables are constants, computed once with pencil and paper (regular polygons) or drawn by hand.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def crescent(u: Grid, v: Grid) -> Mask:
 def heart(u: Grid, v: Grid) -> Mask:
     """Two discs, and the triangle between their tangents."""
     wide, low = np.abs(u) - 430, v + 330
-    return (wide * wide + low * low <= 470 * 470) | _HEART_POINT(u, v)
+    lobes: Mask = wide * wide + low * low <= 470 * 470
+    return lobes | _HEART_POINT(u, v)
 
 
 def half(u: Grid, v: Grid) -> Mask:

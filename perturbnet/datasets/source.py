@@ -39,7 +39,10 @@ class SourceIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One row: uint8 pixels (H, W, 3), RGB; `label` is the network's own text, `label_index` its class index."""
+    """One row.
+
+    Uint8 pixels (H, W, 3), RGB; `label` is the network's own text, `label_index` its class index.
+    """
 
     row: int
     pixels: Pixels
@@ -84,7 +87,7 @@ def decode_stored(row: int, data: bytes) -> Pixels:
 
 
 def read_cells(table: Any, row: int) -> tuple[bytes, int]:  # noqa: ANN401 - `datasets` has no types
-    """Return the stored image bytes and the label of one row of a `datasets.Dataset` whose images are not decoded.
+    """Return the stored image bytes and the label of one row of a table from `tables.open_table`.
 
     Raises:
         DatasetError: there is no such row.

@@ -1,7 +1,7 @@
 """Parquet files as one memory-mapped table, through the `datasets` library; no network.
 
-`datasets` turns Parquet into Arrow once, in its own cache, and maps that file. Image bytes stay undecoded: how they
-are decoded is our rule (`source.decode_stored`), not the library's.
+`datasets` turns Parquet into Arrow once, in its own cache, and maps that file. Image bytes stay undecoded:
+how they are decoded is our rule (`source.decode_stored`), not the library's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from perturbnet.errors import DatasetError
 
@@ -27,8 +27,8 @@ def count_rows(files: Sequence[Path]) -> int:
     total = 0
     for file in files:
         try:
-            total += pyarrow.parquet.read_metadata(file).num_rows
-        except (pyarrow.ArrowException, OSError) as error:
+            total += pq.read_metadata(file).num_rows
+        except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{file} is not a complete Parquet file: {error}") from error
     return total
 
@@ -45,29 +45,36 @@ def open_table(files: Sequence[Path], arrow_cache: Path, *, quiet: bool) -> tupl
     try:
         with _progress_bars(hidden=quiet):
             table = datasets.load_dataset(
-                "parquet", data_files={"rows": [str(file) for file in files]}, split="rows", cache_dir=str(arrow_cache)
+                "parquet",
+                data_files={"rows": [str(file) for file in files]},
+                split="rows",
+                cache_dir=str(arrow_cache),
             )
-    except (datasets.exceptions.DatasetGenerationError, pyarrow.ArrowException, OSError) as error:
+    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, OSError) as error:
         raise DatasetError(f"{files[0].parent} cannot be opened: {error.__cause__ or error}") from error
     label = table.features.get("label")
-    if not isinstance(label, datasets.ClassLabel) or not isinstance(table.features.get("image"), datasets.Image):
+    if not isinstance(label, datasets.ClassLabel) or not isinstance(
+        table.features.get("image"), datasets.Image
+    ):
         raise DatasetError(
-            f"{files[0].parent} has columns {dict(table.features)}; expected image (Image) and label (ClassLabel)"
+            f"{files[0].parent} has columns {dict(table.features)}; expected image and label (ClassLabel)"
         )
     return table.cast_column("image", datasets.Image(decode=False)), tuple(label.names)
 
 
 def write_table(target: Any, rows: Iterator[tuple[bytes, int]], class_names: Sequence[str]) -> None:  # noqa: ANN401
-    """Write (PNG bytes, label) rows to an open binary file as Parquet with the hub's own feature description."""
+    """Write (image bytes, label) rows to a binary file as Parquet, described as the hub does."""
     import datasets
 
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(class_names))})
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(class_names))}
+    )
     schema = features.arrow_schema
-    with pyarrow.parquet.ParquetWriter(target, schema, compression="none") as writer:
+    with pq.ParquetWriter(target, schema, compression="none") as writer:
         for batch in _batches(rows, 100):
             images = [{"bytes": data, "path": None} for data, _ in batch]
             labels = [label for _, label in batch]
-            writer.write_table(pyarrow.Table.from_pydict({"image": images, "label": labels}, schema=schema))
+            writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema=schema))
 
 
 def _batches(rows: Iterator[tuple[bytes, int]], size: int) -> Iterator[list[tuple[bytes, int]]]:

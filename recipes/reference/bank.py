@@ -1,8 +1,8 @@
 """Make the bank of photographs from scikit-image's bundled ones (run once; its output is committed).
 
 Every picture is public domain or CC0 (`perturbnet/data/photographs/LICENSES`). The shorter side becomes 300
-pixels and the longer is cropped to at most 400. The PNG files are what counts: they are pinned by pixel digest,
-so this script need not reproduce them bit for bit under another Pillow.
+pixels and the longer is cropped to at most 400. The PNG files are what counts: they are pinned by pixel
+digest, so this script need not reproduce them bit for bit under another Pillow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from PIL import Image
 from skimage import data
 
 BANK = Path(__file__).parents[2] / "perturbnet" / "data" / "photographs"
-NAMES = ("astronaut", "brick", "camera", "chelsea", "clock", "coffee", "grass", "gravel", "hubble_deep_field", "rocket")
+NAMES = (
+    "astronaut",
+    "brick",
+    "camera",
+    "chelsea",
+    "clock",
+    "coffee",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "rocket",
+)
 SHORT, LONG = 300, 400
 
 

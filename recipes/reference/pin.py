@@ -1,7 +1,7 @@
 """Render the reference data set and write its pins; run when the rendering changes, then train again.
 
-The pins (`perturbnet/data/reference.json`) are rows, SHA-256 over the rows' pixel digests, and SHA-256 over the labels.
-The network's pin in the same file is left as it is; `train.py` writes that one.
+The pins (`perturbnet/data/reference.json`) are rows, SHA-256 over the rows' pixel digests, and SHA-256 over
+the labels. The network's pin in the same file is left as it is; `train.py` writes that one.
 """
 
 from __future__ import annotations

@@ -59,7 +59,12 @@ def test_no_images(engine: Float32Engine) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((1, 8, 8, 3), np.uint8)],
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+    ],
 )
 def test_what_is_no_image_is_refused(engine: Float32Engine, image: np.ndarray) -> None:
     with pytest.raises(ModelError, match="expected uint8"):
@@ -154,7 +159,9 @@ def test_gradients_agree_with_differences(engine: Float32Engine) -> None:
     network = engine.network.double()
     try:
         levels = torch.from_numpy(image[None].astype(np.float64))
-        ends = [engine.forward(levels + sign * step * torch.from_numpy(direction)[None])[0] for sign in (1, -1)]
+        ends = [
+            engine.forward(levels + sign * step * torch.from_numpy(direction)[None])[0] for sign in (1, -1)
+        ]
     finally:
         network.float()
     slope = float((ends[0][0] - ends[0][1] - ends[1][0] + ends[1][1]) / (2 * step))

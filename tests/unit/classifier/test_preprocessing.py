@@ -77,7 +77,7 @@ def test_an_empty_image_has_no_preprocessing() -> None:
 
 
 def test_pinned_numbers() -> None:
-    assert PRODUCTION == Preprocessing(480, Fraction(1, 2), Fraction(1, 2))
-    assert REFERENCE == Preprocessing(96, Fraction(1, 2), Fraction(1, 2))
+    for pinned, size in ((PRODUCTION, 480), (REFERENCE, 96)):
+        assert pinned == Preprocessing(size, Fraction(1, 2), Fraction(1, 2))
     assert PRODUCTION.digest() == "28c294740107699e0e10688b9a98d1859f1b937c29580a58c6ff57e6cd667f6f"
     assert REFERENCE.digest() == "0e4fee5ba4ecfe11815d51e8b70a9155fc90a4d81bb8285b9a35215a5c26082a"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,11 @@ ROWS = (
 
 
 def write_shards(
-    hub: Path, rows: Sequence[tuple[bytes, int]] = ROWS, *, revision: str = REVISION, names: Sequence[str] = NAMES
+    hub: Path,
+    rows: Sequence[tuple[bytes, int]] = ROWS,
+    *,
+    revision: str = REVISION,
+    names: Sequence[str] = NAMES,
 ) -> Path:
     """Two shards under a hub cache; returns the folder of shards."""
     folder = hub / FOLDER / "snapshots" / revision / "data"
@@ -155,21 +159,21 @@ def test_other_classes_are_refused(tmp_path: Path, names: tuple[str, ...], match
 
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     folder = tmp_path / "hub" / FOLDER / "snapshots" / REVISION / "data"
     folder.mkdir(parents=True)
-    table = pyarrow.table({"picture": [b"x"] * 7})
-    pyarrow.parquet.write_table(table, folder / "train-00000-of-00001.parquet")
+    table = pa.table({"picture": [b"x"] * 7})
+    pq.write_table(table, folder / "train-00000-of-00001.parquet")
     with pytest.raises(DatasetError, match="expected image"):
         reopen(tmp_path / "hub")
 
 
 @pytest.fixture
-def no_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def no_user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "user"))
-    yield tmp_path / "user"
+    return tmp_path / "user"
 
 
 def test_the_door_looks_in_our_cache_and_in_the_users(tmp_path: Path, no_user_cache: Path) -> None:
@@ -186,6 +190,7 @@ def test_the_door_opens_only_the_train_split(tmp_path: Path) -> None:
 
 
 def test_the_pinned_revision_and_size() -> None:
-    assert IMAGENET100 == Snapshot(
+    pinned = IMAGENET100
+    assert pinned == Snapshot(
         "clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b", "train", 126_689
     )

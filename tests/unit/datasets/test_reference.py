@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +29,11 @@ def small_pin() -> SplitPin:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, small_pin: SplitPin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(tmp_path: Path, small_pin: SplitPin, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache whose test split has only a few rows, already rendered."""
     monkeypatch.setattr(reference, "pinned_splits", lambda: {"test": small_pin})
     open_reference(tmp_path, "test")
-    yield tmp_path
+    return tmp_path
 
 
 def only(cache: Path, pattern: str) -> Path:
@@ -61,7 +60,9 @@ def test_a_second_opening_renders_nothing(cache: Path) -> None:
 def test_progress_is_told(tmp_path: Path, small_pin: SplitPin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "pinned_splits", lambda: {"test": small_pin})
     told: list[tuple[int, int]] = []
-    open_source("reference", cache_dir=tmp_path, split="test", progress=lambda done, rows: told.append((done, rows)))
+    open_source(
+        "reference", cache_dir=tmp_path, split="test", progress=lambda done, rows: told.append((done, rows))
+    )
     assert told == [(row + 1, ROWS) for row in range(ROWS)]
 
 
@@ -93,7 +94,9 @@ def test_a_missing_parquet_is_refused(cache: Path) -> None:
         open_reference(cache, "test")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pixels":["00"]}', '{"pixels":[1]}', '{"pixels":"zz"}', "not json"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"pixels":["00"]}', '{"pixels":[1]}', '{"pixels":"zz"}', "not json"]
+)
 def test_a_damaged_rows_file_is_refused(cache: Path, text: str) -> None:
     only(cache, "test.rows.json").write_text(text)
     with pytest.raises(DigestMismatch):
@@ -150,4 +153,7 @@ def test_an_unknown_split_and_an_unknown_profile(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_row_of_both_splits_has_the_pinned_pixels(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        assert open_source("reference", cache_dir=tmp_path, split=split).identity.rows == reference.pinned_splits()[split].rows
+        assert (
+            open_source("reference", cache_dir=tmp_path, split=split).identity.rows
+            == reference.pinned_splits()[split].rows
+        )
