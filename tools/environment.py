@@ -23,8 +23,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 11), (3, 13)
 MACHINES = ("x86_64", "aarch64")
-# Measured with uv and nothing cached: 6.3 GB. Wheels are unpacked once, into uv's cache, and linked into .venv where
-# both share a disk; pip keeps the wheels beside what it unpacks.
+# Measured with uv and nothing cached: 6.3 GB. uv unpacks wheels once, into its cache, and links them into .venv
+# where both share a disk; pip keeps the wheels beside what it unpacks.
 NEEDED_BYTES = 9 * 10**9
 NEEDED_TO_UPDATE_BYTES = 3 * 10**9
 OLDEST_GLIBC = (2, 28)
