@@ -23,7 +23,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 11), (3, 13)
 MACHINES = ("x86_64", "aarch64")
-# Measured with uv and nothing cached: 6.3 GB. uv unpacks wheels once, into its cache, and links them into .venv
+# Measured with uv and nothing cached: 6.3 GB. uv unpacks wheels once, into its cache, and links them to .venv
 # where both share a disk; pip keeps the wheels beside what it unpacks.
 NEEDED_BYTES = 9 * 10**9
 NEEDED_TO_UPDATE_BYTES = 3 * 10**9
