@@ -1,7 +1,6 @@
 """The adapter to bittensor (SDK 11): the only module that imports the SDK's chain calls.
 
-- Reads are pinned to one block and decode the runtime's own records here, field by field: one neuron with a
-  nonsense address must not cost us the metagraph, as it would through the SDK's typed one.
+- Reads are pinned to one block, and the runtime's own records are read in `records.py`.
 - Writes are the intents `SetWeights` (which seals when the subnet asks for it) and `ServeAxon`, and the raw
   call `Commitments.set_commitment`, for which the SDK has no intent. Each waits for finality.
 - Refusals become `ChainRejected` with the runtime's name. Where the SDK refuses before it signs, it tells
@@ -29,17 +28,16 @@ from perturbnet.chain.protocol import (
     Commitment,
     Hyperparameters,
     Metagraph,
-    Neuron,
     Submission,
     WeightsOnChain,
     check_fields,
     to_u16,
 )
+from perturbnet.chain.records import read_hyperparameters, read_metagraph, read_raw_fields
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable, NotRegistered
 from perturbnet.identity import Keypair
 
 ERA_BLOCKS = 16  # an extrinsic not included by then never will be: a doubt ends with it
-MAX_NEURONS = 4096  # a subnet holds 256; an answer with more is not a metagraph
 _GRAPH = ("SubnetInfoRuntimeApi", "get_metagraph")
 _UIDS = ("SubtensorModule", "Uids")
 _KEYS = ("SubtensorModule", "Keys")
@@ -48,22 +46,6 @@ _LAST_UPDATE = ("SubtensorModule", "LastUpdate")
 _SEALED = ("SubtensorModule", "TimelockedWeightCommits")
 _SEALED_ONLY = ("SubtensorModule", "CommitRevealWeightsEnabled")
 _COMMITMENT = ("Commitments", "CommitmentOf")
-
-# Our names for the rules in the runtime's metagraph record, in this order.
-_RULES = {
-    "tempo": "tempo",
-    "weights_rate_limit": "weights_rate_limit",
-    "commit_reveal_enabled": "commit_reveal_weights_enabled",
-    "reveal_period_epochs": "commit_reveal_period",
-    "weights_version": "weights_version",
-    "min_allowed_weights": "min_allowed_weights",
-    "max_weight_limit_u16": "max_weights_limit",
-    "immunity_period": "immunity_period",
-    "serving_rate_limit": "serving_rate_limit",
-    "max_uids": "max_uids",
-    "max_validators": "max_validators",
-    "activity_cutoff": "activity_cutoff",
-}
 
 # Outcomes of watching an extrinsic that do not say whether it was included.
 _IN_DOUBT = frozenset({"Dropped", "Usurped", "Retracted", "FinalityTimeout", "AlreadyImported", "Future"})
@@ -122,7 +104,8 @@ class BittensorChain:
 
         """
         graph, block = await self._graph()
-        return _metagraph(graph, self._netuid, block)
+        async with self._translated({}):
+            return read_metagraph(graph, self._netuid, block)
 
     async def hyperparameters(self) -> Hyperparameters:
         """See `Chain`.
@@ -132,12 +115,8 @@ class BittensorChain:
 
         """
         graph, _ = await self._graph()
-        missing = sorted(set(_RULES.values()) - graph.keys())
-        if missing:
-            raise ChainError(f"the subnet's record on {self._network} lacks {missing}")
-        values: dict[str, Any] = {ours: int(graph[theirs]) for ours, theirs in _RULES.items()}
-        values["commit_reveal_enabled"] = bool(values["commit_reveal_enabled"])
-        return Hyperparameters(**values)
+        async with self._translated({}):
+            return read_hyperparameters(graph)
 
     async def uid(self, hotkey: str) -> int | None:
         """See `Chain`."""
@@ -217,7 +196,7 @@ class BittensorChain:
         if not isinstance(record, dict):
             return None
         entries = (record.get("info") or {}).get("fields") or ()
-        return Commitment(int(record.get("block") or 0), tuple(_raw_fields(entries)))
+        return Commitment(int(record.get("block") or 0), read_raw_fields(entries))
 
     async def close(self) -> None:
         """See `Chain`."""
@@ -250,6 +229,11 @@ class BittensorChain:
             raise ChainUnavailable(f"{self._network} refuses our requests: {error}{after}") from error
         except (bt.BittensorError, OSError) as error:
             raise ChainUnavailable(f"{self._network}: {str(error) or type(error).__name__}") from error
+        except (ValueError, LookupError) as error:  # the codec's own: a runtime newer than the SDK
+            hint = "update bittensor, if the runtime was upgraded"
+            raise ChainError(
+                f"{self._network} answered what the SDK cannot read: {error}", hint=hint
+            ) from error
 
 
 def _refusal(error: SdkChainError, reasons: Mapping[ErrorCode, str]) -> ChainError:
@@ -267,68 +251,3 @@ def _signer(keypair: Keypair) -> Any:  # noqa: ANN401 - the SDK's union of all t
 
 def _reference(result: bt.ExtrinsicResult) -> str:
     return str(result.extrinsic_id or result.block_hash or "")
-
-
-def _metagraph(graph: dict[str, Any], netuid: int, block: int) -> Metagraph:
-    hotkeys = list(graph.get("hotkeys") or ())
-    if len(hotkeys) > MAX_NEURONS:
-        raise ChainError(f"a metagraph of {len(hotkeys)} neurons; at most {MAX_NEURONS} are expected")
-    names = (
-        "coldkeys",
-        "axons",
-        "total_stake",
-        "validator_permit",
-        "active",
-        "last_update",
-        "block_at_registration",
-    )
-    columns = [list(graph.get(name) or ()) for name in names]
-    for name, column in zip(names, columns, strict=True):
-        if len(column) != len(hotkeys):
-            raise ChainError(f"the metagraph has {len(hotkeys)} hotkeys but {len(column)} values in {name!r}")
-    neurons = tuple(_neuron(uid, *record) for uid, record in enumerate(zip(hotkeys, *columns, strict=True)))
-    return Metagraph(int(graph.get("block") or block), netuid, neurons)
-
-
-def _neuron(uid: int, hotkey: Any, coldkey: Any, axon: Any, *numbers: Any) -> Neuron:  # noqa: ANN401 - decoded SCALE
-    stake, permit, active, updated, registered = (int(number or 0) for number in numbers)
-    ip, port = _endpoint(axon)
-    return Neuron(
-        uid=uid,
-        hotkey=str(hotkey),
-        coldkey=str(coldkey),
-        stake_rao=stake,
-        validator_permit=bool(permit),
-        active=bool(active),
-        ip=ip,
-        port=port,
-        last_update=updated,
-        registered_block=registered,
-    )
-
-
-def _endpoint(axon: Any) -> tuple[str | None, int]:  # noqa: ANN401 - whatever the neuron wrote
-    """Address and port of an axon record; (None, 0) when nothing, or nonsense, is served."""
-    try:
-        number, port, kind = int(axon["ip"]), int(axon["port"]), int(axon["ip_type"])
-        if number == 0 or not 1 <= port <= U16_MAX:
-            return None, 0
-        return str(ipaddress.IPv6Address(number) if kind == 6 else ipaddress.IPv4Address(number)), port
-    except (TypeError, KeyError, ValueError):
-        return None, 0
-
-
-def _raw_fields(entries: Any) -> list[bytes]:  # noqa: ANN401 - decoded SCALE
-    """The bytes of the `Raw<n>` fields, in order; text that is not hex is skipped."""
-    found = []
-    for entry in entries:
-        for variant, value in entry.items() if isinstance(entry, dict) else ():
-            if not str(variant).startswith("Raw"):
-                continue
-            try:
-                found.append(
-                    bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
-                )
-            except (TypeError, ValueError):
-                continue
-    return found

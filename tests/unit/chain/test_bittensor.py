@@ -12,7 +12,8 @@ from bittensor.result import ChainError as SdkChainError
 from bittensor.result import RpcPolicyError
 
 from perturbnet.chain import Chain, LocalChain
-from perturbnet.chain.bittensor import BittensorChain, _raw_fields
+from perturbnet.chain.bittensor import BittensorChain
+from perturbnet.chain.records import read_raw_fields
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable
 from tests.fakes_substrate import SubstrateTwin
 from tests.unit.chain.conftest import COLDKEY, NETUID, OPEN, STAKE, keypair
@@ -153,6 +154,33 @@ async def test_a_metagraph_with_ragged_columns_is_refused(twin: SubstrateTwin) -
         await chain.metagraph()
 
 
+async def test_a_runtime_the_sdk_cannot_read(twin: SubstrateTwin, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = await connected(twin)
+
+    async def unknown(*_: Any, **__: Any) -> Any:
+        raise ValueError("Storage function SubtensorModule.Uids not found")
+
+    monkeypatch.setattr(twin, "query", unknown)
+    with pytest.raises(ChainError, match="cannot read: Storage function") as caught:
+        await chain.uid("x")
+    assert "update bittensor" in caught.value.hint
+
+
+@pytest.mark.parametrize("lost", ["tempo", "commit_reveal_period"])
+async def test_a_record_without_a_rule_is_refused(
+    twin: SubstrateTwin, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    chain, record = await connected(twin), twin._record(await twin.chain.metagraph())
+    del record[lost]
+
+    async def answer(*_: Any, **__: Any) -> Any:
+        return record
+
+    monkeypatch.setattr(twin, "runtime_call", answer)
+    with pytest.raises(ChainError, match=lost):
+        await chain.hyperparameters()
+
+
 def test_fields_of_other_kinds_are_left_out() -> None:
     entries = [
         {"Raw2": "0xffff"},
@@ -163,7 +191,7 @@ def test_fields_of_other_kinds_are_left_out() -> None:
         {"Raw1": [7]},
         5,
     ]
-    assert _raw_fields(entries) == [b"\xff\xff", b"x", b"\x07"]
+    assert read_raw_fields(entries) == (b"\xff\xff", b"x", b"\x07")
 
 
 def test_the_reasons_named_here_are_the_runtimes_own() -> None:
