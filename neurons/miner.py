@@ -102,6 +102,7 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
         read_deadline_s=float(settings.chain_deadline_seconds),
     )
     registrations = Registrations(chain, clock, METAGRAPH_EVERY_S_LOCAL if local else METAGRAPH_EVERY_S)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
     nonces = NonceStore(settings.state_dir / "nonces.sqlite", clock=clock)
     try:
         metagraph = await registrations.refresh()

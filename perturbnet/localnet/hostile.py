@@ -155,6 +155,7 @@ async def serve(kind: str, settings: Settings, keypair: Keypair) -> AsyncIterato
         async with await asyncio.start_server(handler, settings.axon_bind, settings.axon_port):
             yield
     else:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
         nonces = NonceStore(settings.state_dir / "nonces.sqlite")
         server = Server(
             keypair=keypair,
