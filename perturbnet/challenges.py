@@ -1,20 +1,23 @@
 """From a row of the data set to a challenge: freshness, epsilon, the label that must fall.
 
 Rules (design: architecture.md, "Rules of the network")
-- Freshness: a seeded rescale (0.8 to 1), crop (up to 1/16 of each side) and flip, in exact integers, so that prepared answers are worth
-  nothing. The seed belongs to the draw and was committed to before the epoch began; the parameters stand in the challenge leaf, so
-  an auditor applies them again.
-- Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + half) // total` over four input pixels with
-  integer weights.
-- epsilon = 0.06 + (seed mod 1400) / 10000, seed = SHA-256(`perturb:<netuid>:<block>`) as a big-endian integer, plus the attempt.
-- The label is the classifier's own, of the image as it is sent. An image that is too small for the SSIM window, or an epsilon below the
-  least change, is refused here, never sent.
+- Freshness: a seeded rescale (0.8 to 1), crop (up to 1/16 of each side) and flip, in exact integers, so that
+  prepared answers are worth nothing. The seed belongs to the draw and was committed to before the epoch
+  began; the parameters stand in the challenge leaf, so an auditor applies them again.
+- Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + total // 2) // total` over four
+  input pixels with integer weights w, total = Σ w.
+- epsilon = 0.06 + (seed mod 1400) / 10000, seed = SHA-256(`perturb:<netuid>:<block>`) as a big-endian
+  integer, plus the attempt.
+- The label is the classifier's own, of the image as it is sent. An image that is too small for the SSIM
+  window or too large to be sent, or an epsilon below the least change, is refused here, never sent.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 
 import numpy as np
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError
-from perturbnet.images import pixel_digest
+from perturbnet.images import MAX_PIXELS, MAX_SIDE, pixel_digest
 from perturbnet.protocol import Rules
 from perturbnet.traversal import Draw
 
@@ -31,11 +34,12 @@ Pixels = NDArray[np.uint8]
 SMALLEST_SIDE = 32
 SCALE_MILLI = (800, 1000)
 CROP_SHARE = 16
+_SEED_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How a source image was changed before it was sent: rescaled, cropped, perhaps mirrored. All in whole pixels."""
+    """How a source image was changed: rescaled, cropped, mirrored where `flip` is 1. Whole pixels."""
 
     seed: str
     scaled_height: int
@@ -49,6 +53,36 @@ class Freshness:
     def to_leaf(self) -> dict[str, int | str]:
         """As it stands in a challenge leaf."""
         return asdict(self)
+
+    @classmethod
+    def from_leaf(cls, leaf: Mapping[str, int | str]) -> Freshness:
+        """Read it back from a challenge leaf, which may be a stranger's.
+
+        Raises:
+            ChallengeError: fields that are not these, or numbers that no image of allowed size could have.
+
+        """
+        wanted = {field.name: str if field.name == "seed" else int for field in fields(cls)}
+        if {name: type(value) for name, value in leaf.items()} != wanted:
+            raise ChallengeError(f"not a freshness: expected {', '.join(wanted)}; got {dict(leaf)!r}")
+        found = cls(**leaf)  # type: ignore[arg-type]  # names and types were compared above
+        if not found.possible:
+            raise ChallengeError(f"a freshness that cannot be applied: {found}")
+        return found
+
+    @property
+    def possible(self) -> bool:
+        """Whether seed, sizes and cuts are ones that an image of allowed size could have."""
+        return (
+            _SEED_HEX.fullmatch(self.seed) is not None
+            and 0 < self.scaled_height <= MAX_SIDE
+            and 0 < self.scaled_width <= MAX_SIDE
+            and self.scaled_height * self.scaled_width <= MAX_PIXELS
+            and min(self.top, self.left, self.height - 1, self.width - 1) >= 0
+            and self.top + self.height <= self.scaled_height
+            and self.left + self.width <= self.scaled_width
+            and self.flip in {0, 1}
+        )
 
 
 @dataclass(frozen=True)
@@ -95,23 +129,29 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
         rules: the gates that a response will have to pass.
 
     Raises:
-        ChallengeError: the image is too small, the engine is unsure of its own sums, or no change would be allowed.
+        ChallengeError: the image is too small or too large, the engine is unsure of its own sums, or no
+            change would be allowed.
 
     """
     epsilon = draw_epsilon(netuid, block, attempt)
     if not rules.levels(epsilon):
-        raise ChallengeError(
-            f"epsilon {epsilon}: no change of whole levels lies between {rules.min_linf_delta} and it; nothing could succeed"
-        )
+        raise ChallengeError(f"epsilon {epsilon}: no whole level from {rules.min_linf_delta} on is allowed")
+    _require_size(draw.row, image.pixels)
     freshness, clean = freshen(image.pixels, freshness_seed)
-    height, width, _ = clean.shape
-    if min(height, width) < SMALLEST_SIDE:
-        raise ChallengeError(f"row {draw.row}: {width}×{height} is too small, the least side is {SMALLEST_SIDE}")
+    _require_size(draw.row, clean)
     label = engine.classify([clean])[0]
     if not label.healthy:
         raise ChallengeError(f"row {draw.row}: the engine saturated {label.saturated} times")
     return Challenge(
-        draw, attempt, block, epsilon, freshness, clean, pixel_digest(clean), label, source_label=image.label
+        draw=draw,
+        attempt=attempt,
+        block=block,
+        epsilon=epsilon,
+        freshness=freshness,
+        clean=clean,
+        clean_digest=pixel_digest(clean),
+        label=label,
+        source_label=image.label,
     )
 
 
@@ -136,7 +176,8 @@ def draw_freshness(seed: bytes, height: int, width: int) -> Freshness:
     low, high = SCALE_MILLI
     scale = low + pick[0] % (high - low + 1)
     scaled_height, scaled_width = (max(1, side * scale // 1000) for side in (height, width))
-    cut_height, cut_width = pick[1] % (scaled_height // CROP_SHARE + 1), pick[2] % (scaled_width // CROP_SHARE + 1)
+    cut_height = pick[1] % (scaled_height // CROP_SHARE + 1)
+    cut_width = pick[2] % (scaled_width // CROP_SHARE + 1)
     return Freshness(
         seed=seed.hex(),
         scaled_height=scaled_height,
@@ -176,3 +217,12 @@ def _taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64],
     position = np.clip(position, 0, 2 * wanted * (size - 1))
     first = position // (2 * wanted)
     return first, np.minimum(first + 1, size - 1), position - first * 2 * wanted
+
+
+def _require_size(row: int, pixels: Pixels) -> None:
+    height, width, _ = pixels.shape
+    if min(height, width) < SMALLEST_SIDE:
+        raise ChallengeError(f"row {row}: {width}×{height} is too small, the least side is {SMALLEST_SIDE}")
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        allowed = f"sides to {MAX_SIDE} and {MAX_PIXELS} pixels are allowed"
+        raise ChallengeError(f"row {row}: {width}×{height} is too large, {allowed}")

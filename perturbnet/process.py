@@ -1,12 +1,15 @@
 """How a neuron's process ends: on a signal, within seconds, with everything that was acknowledged on disk.
 
-A pass of the network cannot be interrupted, and Python would wait for its thread. Nothing that matters lives in such a thread, so
-after the coroutine has closed ledger, server and chain the process ends without waiting.
+SIGINT and SIGTERM set an event; the main coroutine sees it and closes ledger, server and chain. One that is
+busy elsewhere (it still opens the model, say) is cancelled after `NOTICE_S`, and left behind after another
+`CANCEL_S`. A pass of the network cannot be interrupted, and Python would wait for its thread; nothing that
+matters lives in such a thread, so the process ends without waiting for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +21,8 @@ from perturbnet.errors import PerturbError
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE_S = 3.0
+CANCEL_S = 1.0
 
 
 def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
@@ -33,24 +38,28 @@ def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
     except Exception:  # the outermost edge: say what happened, then end
         log.exception("ended by an error that has no name yet")
         code = 1
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # whoever read our lines may be gone
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
 async def run_or_stop(work: Awaitable[None], stop: asyncio.Event) -> bool:
-    """Await `work`, but cancel it when `stop` is set; says whether it finished."""
+    """Await `work`, but cancel it when `stop` is set; says whether it finished. Raises what it raises."""
     task = asyncio.ensure_future(work)
     waiting = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if task.done():
-        await task
-        return True
-    task.cancel()
-    await asyncio.wait({task}, timeout=2)
-    return False
+    finished = False
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finished = task.done()
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_S)
+    if task.done() and not task.cancelled():
+        task.result()
+    return finished
 
 
 async def _with_signals(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -58,7 +67,16 @@ async def _with_signals(main: Callable[[asyncio.Event], Coroutine[Any, Any, None
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, _stop, number, stop)
-    await main(stop)
+    work = loop.create_task(main(stop))
+    stopped = loop.create_task(stop.wait())
+    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({work}, timeout=NOTICE_S)
+    if not work.done():
+        log.warning("still busy %g s after the signal: what is under way is dropped", NOTICE_S)
+        work.cancel()
+        await asyncio.wait({work}, timeout=CANCEL_S)
+    if work.done() and not work.cancelled():
+        work.result()
 
 
 def _stop(number: signal.Signals, stop: asyncio.Event) -> None:

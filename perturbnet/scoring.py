@@ -8,8 +8,9 @@ Rules (design: verification.md, "Score")
     speed        = 1 - min(response_time / timeout, 1)
     score        = perturbation_weight * perturbation + speed_weight * speed;   any failure: 0
 
-Every operation is one IEEE 754 binary64 operation (+ - * / sqrt) in the order written here, each constant the binary64
-nearest to its decimal text, so the result is the same on every machine. It is rounded once, half to even, to parts per 10^9.
+Every operation is one IEEE 754 binary64 operation (+ - * / sqrt) in the order written here, each constant the
+binary64 nearest to its decimal text, so the result is the same on every machine. It is rounded once, half to
+even, to parts per 10^9.
 """
 
 from __future__ import annotations
@@ -23,11 +24,9 @@ from perturbnet.errors import Reject
 from perturbnet.protocol import Rules
 from perturbnet.verification import Verdict
 
-WHOLE_PPB = 10**9
-
 
 def score_verdict(verdict: Verdict, *, epsilon: str, rules: Rules, response_ms: int) -> int:
-    """The score in parts per 10^9; 0 for every reject code but `ok`.
+    """The score in parts per 10^9; 0 for every reject code but `ok`. At most the sum of the two weights.
 
     Args:
         verdict: of one response.
@@ -43,7 +42,7 @@ def score_verdict(verdict: Verdict, *, epsilon: str, rules: Rules, response_ms: 
     )
     speed = 1.0 - min(response_ms / rules.timeout_ms, 1.0)
     score = float(rules.perturbation_weight) * perturbation + float(rules.speed_weight) * speed
-    return min(max(to_ppb(score), 0), WHOLE_PPB)
+    return to_ppb(score)
 
 
 def score_perturbation(linf_u8: int, rmse_share: float, *, epsilon: str, rules: Rules) -> float:
@@ -62,16 +61,24 @@ def settle_duplicates(scores_ppb: Mapping[int, int], pixels: Mapping[int, str], 
     Args:
         scores_ppb: score by uid.
         pixels: digest of the adversarial pixels by uid; empty where there are none.
-        mode: `record` leaves the scores alone, `split` shares one score among the group, `zero` gives it nothing.
+        mode: `record` leaves the scores alone, `split` shares one score among the group (rounded down),
+            `zero` gives it nothing.
+
+    Raises:
+        ValueError: another mode.
 
     """
-    if mode == "record":
-        return dict(scores_ppb)
     group = Counter(digest for digest in pixels.values() if digest)
     size = {uid: group.get(pixels.get(uid, ""), 1) for uid in scores_ppb}
-    if mode == "zero":
-        return {uid: 0 if size[uid] > 1 else score for uid, score in scores_ppb.items()}
-    return {uid: score // size[uid] for uid, score in scores_ppb.items()}
+    match mode:
+        case "record":
+            return dict(scores_ppb)
+        case "split":
+            return {uid: score // size[uid] for uid, score in scores_ppb.items()}
+        case "zero":
+            return {uid: 0 if size[uid] > 1 else score for uid, score in scores_ppb.items()}
+        case _:
+            raise ValueError(f"duplicates: {mode!r} is not allowed; expected record, split or zero")
 
 
 def _clamp(value: float) -> float:

@@ -1,6 +1,6 @@
 """From the bytes a miner sent to a verdict: the numbered checks, the first that fails names the reject code.
 
-    1. the body's size, then the message: the protocol's JSON object, for this task
+    1. the body's size, then the message: the protocol's JSON object, for this task, with an image
     2. base64, strict
     3. PNG, strict, of the clean image's size; the pixels are those the miner signed
     4. L-inf: min_linf_delta <= linf_u8 / 255 <= min(epsilon, max_linf_delta), as rationals
@@ -9,24 +9,31 @@
     7. labels, by class text: label(clean) is the challenge's, label(adversarial) is another
     8. numerical health: an engine that saturated makes the verdict `indeterminate`
 
-A verdict is a pure function of (clean pixels, response body, challenge, model, rules). The validator and the auditor call
-the same functions. Checks 1 to 6 cost no model (`inspect`); 7 and 8 run in batches, and identical pixels once (`judge`).
+The numbers are the order, but for 8, which is looked at before 7: the label of an engine that saturated says
+nothing, neither "changed" nor "unchanged".
+
+A verdict is a pure function of (clean pixels, response body, challenge, model, rules). The validator and the
+auditor call the same functions. Checks 1 to 6 cost no model (`inspect`); 7 and 8 run in batches, and
+identical pixels once (`judge`).
+
 Source: design/verification.md; docs/verification-spec.md states the arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perturbnet import canonical
 from perturbnet.classifier import Classification, Engine
 from perturbnet.distortion import (
     Distortion,
-    linf_within,
+    linf_at_least,
+    linf_at_most,
     measure,
     psnr_at_least,
     psnr_micro_db,
@@ -43,7 +50,10 @@ NOT_REACHED = -1
 
 @dataclass(frozen=True)
 class Task:
-    """What a response is verified against."""
+    """What a response is verified against: clean uint8 (H, W, 3), the label to flip, epsilon as decimal text.
+
+    `max_body_bytes` is part of it; `protocol.response_limit_bytes` gives it from the clean image's size.
+    """
 
     task_id: str
     challenge_id: str
@@ -56,10 +66,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checks found, in integers and text. A field that no check reached is empty or -1."""
+    """What the checks found, in integers and text. A field that no check reached is empty or -1.
+
+    `detail` is for the log: it is no part of a receipt or of `encode`.
+    """
 
     reject: Reject
-    detail: str = ""  # for the log; not part of a receipt
+    detail: str = ""
     height: int = NOT_REACHED
     width: int = NOT_REACHED
     adversarial_pixels: str = ""
@@ -75,6 +88,12 @@ class Verdict:
     ssim_ppb: int = NOT_REACHED
     psnr_micro_db: int = NOT_REACHED
     saturated: int = NOT_REACHED
+
+    def encode(self) -> bytes:
+        """Canonical JSON (RFC 8785) of everything but `detail`: the bytes that two machines must share."""
+        fields = asdict(self)
+        del fields["detail"]
+        return canonical.encode({**fields, "reject": self.reject.value})
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,10 @@ def verify(task: Task, body: bytes, engine: Engine, *, signed_pixels: str | None
 
 
 def verify_round(
-    task: Task, bodies: Sequence[tuple[bytes, str | None]], engine: Engine, clean: Classification | None = None
+    task: Task,
+    bodies: Sequence[tuple[bytes, str | None]],
+    engine: Engine,
+    clean: Classification | None = None,
 ) -> list[Verdict]:
     """All checks on the responses of a round: one clean pass, identical pixels once.
 
@@ -112,10 +134,13 @@ def verify_round(
         return [item for item in found if isinstance(item, Verdict)]
     before = clean or engine.classify([task.clean])[0]
     after = dict(zip(passed, engine.classify(list(passed.values())), strict=True))
-    return [
-        item if isinstance(item, Verdict) else judge(task, item, before, after[item.verdict.adversarial_pixels])
-        for item in found
-    ]
+
+    def finish(item: Inspected | Verdict) -> Verdict:
+        if isinstance(item, Verdict):
+            return item
+        return judge(task, item, before, after[item.verdict.adversarial_pixels])
+
+    return [finish(item) for item in found]
 
 
 def inspect(task: Task, body: bytes, *, signed_pixels: str | None = None) -> Inspected | Verdict:
@@ -144,9 +169,9 @@ def judge(task: Task, found: Inspected, clean: Classification, adversarial: Clas
         logits_after=adversarial.logits_digest,
         saturated=clean.saturated + adversarial.saturated,
     )
-    if not (clean.healthy and adversarial.healthy):  # 8; before 7, because an unhealthy label says nothing
+    if not (clean.healthy and adversarial.healthy):  # 8
         return replace(verdict, reject=Reject.INDETERMINATE, detail=f"saturated {verdict.saturated} times")
-    if clean.text != task.true_label:
+    if clean.text != task.true_label:  # 7
         detail = f"clean image is {clean.text!r}, the challenge says {task.true_label!r}"
         return replace(verdict, reject=Reject.CLEAN_MISLABELLED, detail=detail)
     if adversarial.text == clean.text:
@@ -171,7 +196,7 @@ def _read_message(task: Task, body: bytes) -> AttackResponse:
     """Check 1."""
     response = parse(AttackResponse, body, max_bytes=task.max_body_bytes)
     if (response.task_id, response.challenge_id) != (task.task_id, task.challenge_id):
-        raise MessageError(Reject.BAD_MESSAGE, f"answers task {response.task_id!r}, asked was {task.task_id!r}")
+        raise MessageError(Reject.BAD_MESSAGE, f"expected task {task.task_id!r}, got {response.task_id!r}")
     if response.perturbed_image_b64 is None:
         raise MessageError(Reject.NO_IMAGE, "the miner found none")
     return response
@@ -181,9 +206,9 @@ def _gate(task: Task, distortion: Distortion) -> Reject:
     """Checks 4 to 6."""
     rules = task.rules
     cap = min(Decimal(task.epsilon), Decimal(rules.max_linf_delta))
-    if not linf_within(distortion.linf_u8, Decimal(rules.min_linf_delta), Decimal(1)):
+    if not linf_at_least(distortion.linf_u8, rules.min_linf_delta):
         return Reject.LINF_LOW
-    if not linf_within(distortion.linf_u8, Decimal(0), cap):
+    if not linf_at_most(distortion.linf_u8, cap):
         return Reject.LINF_HIGH
     if not ssim_at_least(distortion.ssim, rules.min_ssim):
         return Reject.SSIM_LOW

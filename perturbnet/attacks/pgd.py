@@ -1,8 +1,11 @@
 """Ascending PGD: try the smallest L-inf step, then the next. The baseline, simple on purpose.
 
-For k = 1, 2, … levels: projected gradient descent on the margin of the label over its best rival inside the cube of ±k levels,
-with momentum (Dong et al. 2018, arXiv:1710.06081; PGD: Madry et al. 2018, arXiv:1706.06083), every iterate rounded to whole levels
-before it is judged. When an iterate flips the label but is refused (too visible: SSIM, PSNR), its weakest changes are taken back by and by.
+For k = 1, 2, … levels: projected gradient descent on the margin of the label over its best rival inside the
+cube of ±k levels, with momentum, from a random start (the seed makes two miners differ), every iterate
+rounded to whole levels before it is judged. When an iterate flips the label but is refused (too visible:
+SSIM, PSNR), its weakest changes are taken back by and by.
+
+Source: PGD, Madry et al. 2018, arXiv:1706.06083; momentum, Dong et al. 2018, arXiv:1710.06081.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class AscendingPgd:
             for candidate, strength in _flips(oracle, task, level, deadline):
                 accepted = _least_visible(task, candidate, strength, deadline)
                 if accepted is not None:
-                    return AttackResult(accepted, level, f"flipped at {level}/255")
+                    return AttackResult(accepted, _linf(task.clean, accepted), f"flipped at {level}/255")
             if deadline.passed:
                 return AttackResult(None, 0, f"out of time at {level}/255")
         return AttackResult(None, 0, "no flip at any level")
@@ -41,13 +44,13 @@ def _flips(
 ) -> Iterator[tuple[Pixels, NDArray[np.float32]]]:
     """Iterates that cross the boundary, each with the importance of every changed value."""
     generator = np.random.default_rng([task.seed, level])
-    delta = generator.uniform(-0.5, 0.5, task.clean.shape).astype(np.float32)
+    delta = generator.uniform(-level, level, task.clean.shape).astype(np.float32)
     direction = np.zeros_like(delta)
     for _ in range(STEPS):
         if deadline.passed:
             return
         candidate = _apply(task.clean, delta)
-        margins, gradients = oracle.margin_grad(candidate[None], [task.label_index])
+        margins, gradients = oracle.margin_grad(candidate[None], np.array([task.label_index]))
         gradient = gradients[0]
         if margins[0] < 0:
             yield candidate, np.abs(gradient)
@@ -58,7 +61,7 @@ def _flips(
 def _least_visible(
     task: AttackTask, candidate: Pixels, strength: NDArray[np.float32], deadline: Deadline
 ) -> Pixels | None:
-    """The candidate, or what is left of it when its weakest changes are taken back, if the verifier accepts it."""
+    """The candidate, or what is left of it without its weakest changes, if the verifier accepts it."""
     order = np.argsort(strength, axis=None)
     for share in KEPT_SHARES:
         thinned = candidate.copy()
@@ -73,3 +76,7 @@ def _least_visible(
 
 def _apply(clean: Pixels, delta: NDArray[np.float32]) -> Pixels:
     return np.clip(clean + np.rint(delta).astype(np.int16), 0, 255).astype(np.uint8)
+
+
+def _linf(clean: Pixels, adversarial: Pixels) -> int:
+    return int(np.abs(adversarial.astype(np.int16) - clean).max())

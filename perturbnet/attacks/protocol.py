@@ -2,9 +2,10 @@
 
 Rules (design: attack.md, "Interface")
 - Candidates are uint8 from the first: `clean + 1/255` in float is not `(u + 1)/255`.
-- `Oracle` is the model as a searcher may use it (float arithmetic); `AttackTask.accepts` is the verifier's own verdict on a final
-  image and decides.
-- An attack returns the best accepted image it has when the deadline comes, or none; it never raises for lack of one.
+- `Oracle` is the model as a searcher may use it (float arithmetic); `AttackTask.accepts` is the verifier's
+  own verdict on a final image and decides.
+- An attack returns the best accepted image it has when the deadline comes, or none; it never raises for lack
+  of one.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Oracle(Protocol):
         """(N, classes) float32."""
 
     def margin_grad(
-        self, batch: Pixels, label_indices: Sequence[int], rivals: Sequence[int] | None = None
+        self, batch: Pixels, label_indices: NDArray[np.int64], rivals: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Margins (N,) of the label over its best (or the given) rival, and their gradients (N, H, W, 3) per level."""
+        """Margins (N,) of the label over its best or given rival; gradients (N, H, W, 3) per level."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Deadline:
 class AttackTask:
     """One image to attack.
 
-    `levels` are the L-inf steps the rules allow, in units of 1/255, smallest first. `accepts` says whether the network would
-    pay for an image. `seed` makes two miners' searches differ.
+    `levels` are the L-inf steps the rules allow, in units of 1/255, smallest first. `accepts` says whether
+    the network would pay for an image. `seed` makes two miners' searches differ.
     """
 
     clean: Pixels

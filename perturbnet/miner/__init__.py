@@ -1,1 +1,1 @@
-"""The miner's work: from a challenge to the best verified answer in time. `neurons/miner.py` wires it to the axon."""
+"""The miner's work: a challenge comes in, an answer goes out in time. `neurons/miner.py` wires and serves."""

@@ -1,10 +1,11 @@
-"""A challenge comes in, an answer goes out in time: the best image that passed the verifier's own code, or none and why.
+"""A challenge comes in, an answer goes out in time: an image that passed the verifier's own code, or none.
 
 Rules
-- One deadline, from the moment the request arrived; a reserve is kept back for encoding, verifying and sending, measured at
-  warm-up, doubled.
+- One deadline, from the moment the request arrived. A reserve is kept back for the step under way when it
+  passes, for encoding and for sending; it is what one step took at warm-up, doubled.
 - What is sent was verified as bytes: encoded, decoded, every gate, both labels, by `perturbnet.verification`.
-- One search at a time: the model is shared, and a search that would begin too late is not begun.
+- One search at a time, in one thread, because the model is shared; a search that would begin too late is not
+  begun, and one whose request was cancelled while it waited neither.
 """
 
 from __future__ import annotations
@@ -19,23 +20,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perturbnet.attacks import Attack, AttackResult, AttackTask, Deadline, Oracle
-from perturbnet.classifier import Engine
+from perturbnet.challenges import SMALLEST_SIDE
+from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.errors import AttackError, PerturbError, Refused, Reject
 from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
-from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse, encode
-from perturbnet.verification import Pixels, Task, verify
+from perturbnet.protocol import (
+    Acknowledgement,
+    AttackChallenge,
+    AttackResponse,
+    encode,
+    response_limit_bytes,
+)
+from perturbnet.verification import Pixels, Task, verify_round
 
-MAX_BODY_BYTES = 2**31
 MINIMUM_RESERVE_S = 0.25
 REMEMBERED_TASKS = 256
+MAX_REASON_CHARACTERS = 200
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class MinerService:
-    """Answers challenges with one model and one attack. `seed_text` (the hotkey) makes two miners' searches differ."""
+    """Answers challenges with one model and one attack. `seed_text` (the hotkey) makes two miners differ."""
 
     engine: Engine
     oracle: Oracle
@@ -47,31 +55,51 @@ class MinerService:
     _answered: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     def warm_up(self) -> None:
-        """Run the model and the verifier once each; the time they take, doubled, is kept back of every deadline."""
-        pixels = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-        self.oracle.margin_grad(pixels[None], [0])
-        self.engine.classify([pixels])
+        """Take one step of a search twice; the time the second one took, doubled, is kept back."""
+        self._step()
         started_s = self.clock.monotonic_s()
-        self.engine.classify([pixels, pixels])
-        decode_png(encode_png(pixels))
+        self._step()
         self.reserve_s = MINIMUM_RESERVE_S + 2 * (self.clock.monotonic_s() - started_s)
         log.info("Warmed up: %.2f s are kept back of every deadline", self.reserve_s)
 
     async def answer(self, challenge: AttackChallenge, caller: str, received_s: float) -> AttackResponse:
-        """Search and answer; never later than the challenge's time-out."""
+        """Search and answer; never later than the challenge's time-out, as far as the attack keeps its own.
+
+        Args:
+            challenge: what a permitted validator sent; its image is hostile until decoded.
+            caller: the validator's hotkey.
+            received_s: when the request arrived, on the clock's monotonic scale.
+
+        """
         deadline = Deadline(self.clock, received_s + challenge.timeout_seconds - self.reserve_s)
-        log.info("Challenge %s from %s: label %r, %.1f s", challenge.task_id, caller[:8], challenge.true_label,
-                 deadline.remaining_s)  # fmt: skip
-        loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self._worker, self._respond, challenge, deadline)
+        task, left_s = challenge.task_id, deadline.remaining_s
+        log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
         self._remember(challenge)
-        return response
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, self._respond, challenge, deadline)
 
     async def acknowledged(self, acknowledgement: Acknowledgement, caller: str) -> None:
         """Log what became of an answer."""
         task = self._answered.get(acknowledgement.challenge_id, "unknown task")
-        log.info("Validator %s judged %s: %s, score %.4f, leaf %s", caller[:8], task, acknowledgement.reject.value,
-                 acknowledgement.score_ppb / 1e9, acknowledgement.leaf_hash[:16])  # fmt: skip
+        log.info(
+            "Validator %s judged %s: %s, score %.4f, leaf %s",
+            caller[:8],
+            task,
+            acknowledgement.reject.value,
+            acknowledgement.score_ppb / 1e9,
+            acknowledgement.leaf_hash[:16],
+        )
+
+    def close(self) -> None:
+        """Begin no further search; one that runs ends by its deadline."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _step(self) -> None:
+        """What happens at most between two looks at the clock: a gradient, a verification, an answer."""
+        pixels = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+        self.oracle.margin_grad(pixels[None], np.array([0]))
+        self.engine.classify([pixels])
+        decode_png(encode_png(pixels))
 
     def _respond(self, challenge: AttackChallenge, deadline: Deadline) -> AttackResponse:
         started_s = self.clock.monotonic_s()
@@ -84,16 +112,20 @@ class MinerService:
         if result.adversarial is None:
             return self._nothing(challenge, result.reason)
         changed = int(np.count_nonzero(result.adversarial != clean))
-        log.info("Task %s: k %d, %d values changed, %.2f s, %.2f s left", challenge.task_id, result.linf_u8, changed,
-                 self.clock.monotonic_s() - started_s, deadline.remaining_s)  # fmt: skip
+        taken_s, left_s = self.clock.monotonic_s() - started_s, deadline.remaining_s
+        shown = f"k {result.linf_u8}, {changed} values changed, {taken_s:.2f} s, {left_s:.2f} s left"
+        log.info("Task %s: %s", challenge.task_id, shown)
         return build_response(challenge, result.adversarial)
 
     def _search(self, challenge: AttackChallenge, deadline: Deadline) -> tuple[Pixels, AttackResult]:
         if deadline.passed:
             raise AttackError("out of time before the search began")
-        if challenge.model_name != self.engine.model_name:
-            raise AttackError(f"asked for model {challenge.model_name!r}, this miner has {self.engine.model_name!r}")
+        ours = self.engine.model_name
+        if challenge.model_name != ours:
+            raise AttackError(f"asked for model {challenge.model_name!r}, this miner has {ours!r}")
         clean = decode_png(decode_base64(challenge.clean_image_b64))
+        if min(clean.shape[:2]) < SMALLEST_SIDE:
+            raise AttackError(f"clean image of {clean.shape[1]}×{clean.shape[0]} is too small")
         label = self.engine.classify([clean])[0]
         if label.text != challenge.true_label:
             raise AttackError(f"label is {challenge.true_label!r} to the validator, {label.text!r} here")
@@ -101,21 +133,35 @@ class MinerService:
             clean=clean,
             label_index=label.index,
             levels=challenge.rules.levels(str(challenge.epsilon)),
-            accepts=lambda pixels: self._accepts(challenge, clean, pixels),
+            accepts=lambda pixels: self._accepts(challenge, clean, label, pixels),
             seed=_seed(self.seed_text, challenge.challenge_id),
         )
         return clean, self.attack.run(self.oracle, task, deadline)
 
-    def _accepts(self, challenge: AttackChallenge, clean: Pixels, pixels: Pixels) -> bool:
+    def _accepts(
+        self, challenge: AttackChallenge, clean: Pixels, label: Classification, pixels: Pixels
+    ) -> bool:
         """The verifier's verdict on the very bytes that would be sent."""
-        task = Task(challenge.task_id, challenge.challenge_id, clean, challenge.true_label, str(challenge.epsilon),
-                    challenge.rules, MAX_BODY_BYTES)  # fmt: skip
-        return verify(task, encode(build_response(challenge, pixels)), self.engine).reject is Reject.OK
+        task = Task(
+            task_id=challenge.task_id,
+            challenge_id=challenge.challenge_id,
+            clean=clean,
+            true_label=challenge.true_label,
+            epsilon=str(challenge.epsilon),
+            rules=challenge.rules,
+            max_body_bytes=response_limit_bytes(clean.shape[0], clean.shape[1]),
+        )
+        body = encode(build_response(challenge, pixels))
+        return verify_round(task, [(body, None)], self.engine, label)[0].reject is Reject.OK
 
     def _nothing(self, challenge: AttackChallenge, reason: str) -> AttackResponse:
         log.warning("Task %s: no image: %s", challenge.task_id, reason)
-        shown = "".join(character for character in reason if character.isprintable())[:200]
-        return AttackResponse(task_id=challenge.task_id, challenge_id=challenge.challenge_id, reason=shown)
+        shown = "".join(character for character in reason if character.isprintable())
+        return AttackResponse(
+            task_id=challenge.task_id,
+            challenge_id=challenge.challenge_id,
+            reason=shown[:MAX_REASON_CHARACTERS],
+        )
 
     def _remember(self, challenge: AttackChallenge) -> None:
         self._answered[challenge.challenge_id] = challenge.task_id

@@ -1,1 +1,1 @@
-"""The validator's work, one step a file: journal, draws, rounds, receipts, weights. `neurons/validator.py` wires and loops."""
+"""The validator's work, one step a file: journal, draws, rounds, receipts, weights, and how a run starts."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TypeVar
 
+from perturbnet.errors import LedgerCorrupt
 from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, fold
 from perturbnet.ledger.leaves import ConfigLeaf, EpochLeaf, MetagraphLeaf, RulesLeaf
 
 LEDGER_FILE = "ledger.sqlite"
 BLOBS_FOLDER = "blobs"
 
+AnyLeaf = TypeVar("AnyLeaf", bound=Leaf)
+
 log = logging.getLogger(__name__)
 
 
 class Journal:
-    """One validator's log. The state is rebuilt from the leaves when it is opened; nothing else is believed."""
+    """One validator's log. The state is rebuilt from its leaves on opening; nothing else is believed."""
 
     def __init__(self, state_dir: Path) -> None:
         """Open the log in `state_dir` and fold it.
@@ -47,6 +51,19 @@ class Journal:
         entry = self.store.append_epoch(leaf, secret)
         self.state.apply(entry)
         return entry
+
+    def leaf_at(self, position: int, kind: type[AnyLeaf]) -> AnyLeaf:
+        """The leaf that another leaf refers to.
+
+        Raises:
+            LedgerCorrupt: there is none, or it is of another kind.
+
+        """
+        entry = next(self.store.entries(position), None)
+        if entry is None or not isinstance(entry.leaf, kind):
+            found = "nothing" if entry is None else f"a {entry.leaf.kind} leaf"
+            raise LedgerCorrupt(f"expected a {kind.kind} leaf at {position}, found {found}")
+        return entry.leaf
 
     def record_config(self, leaf: ConfigLeaf) -> None:
         """Record what this run computes with, if it differs from what stands there."""

@@ -10,32 +10,46 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 
+from pydantic import ValidationError
+
 from perturbnet import __version__
 from perturbnet.classifier import Engine
 from perturbnet.config import Settings
 from perturbnet.datasets import SourceIdentity
+from perturbnet.errors import ConfigError
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.protocol import Rules, protocol_fingerprint
 from perturbnet.selection import SelectionRules
 from perturbnet.validator.rounds import RoundPolicy
 
+DECIMAL_RULES = (
+    "min_linf_delta",
+    "max_linf_delta",
+    "min_ssim",
+    "min_psnr_db",
+    "linf_component_weight",
+    "rmse_component_weight",
+    "perturbation_weight",
+    "speed_weight",
+)
 LIBRARIES = ("torch", "timm", "numpy", "pillow", "datasets", "bittensor")
 
 
 def build_rules(settings: Settings) -> Rules:
-    """The rules that travel with every challenge."""
-    return Rules(
-        version=settings.rules_version,
-        timeout_ms=int(settings.timeout_seconds * 1000),
-        min_linf_delta=str(settings.min_linf_delta),
-        max_linf_delta=str(settings.max_linf_delta),
-        min_ssim=str(settings.min_ssim),
-        min_psnr_db=str(settings.min_psnr_db),
-        linf_component_weight=str(settings.linf_component_weight),
-        rmse_component_weight=str(settings.rmse_component_weight),
-        perturbation_weight=str(settings.perturbation_weight),
-        speed_weight=str(settings.speed_weight),
-    )
+    """The rules that travel with every challenge; numbers as decimal text, never in scientific notation.
+
+    Raises:
+        ConfigError: settings that do not make rules, for example a number of more than twelve decimals.
+
+    """
+    texts = {name: format(getattr(settings, name), "f") for name in DECIMAL_RULES}
+    timeout_ms = int(settings.timeout_seconds * 1000)
+    try:
+        return Rules(version=settings.rules_version, timeout_ms=timeout_ms, **texts)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the gates and weights together"
+        raise ConfigError(where, fault["input"] if fault["loc"] else texts, fault["msg"]) from None
 
 
 def build_policy(settings: Settings, rules: Rules, fingerprint: str) -> RoundPolicy:
@@ -101,7 +115,9 @@ def build_config_leaf(
 
 def fingerprint_protocol(rules: Rules, engine: Engine, identity: SourceIdentity) -> str:
     """Names everything a verdict depends on; validator and miner compare it."""
-    return protocol_fingerprint(rules, model_digest=engine.model_digest, dataset_fingerprint=identity.fingerprint)
+    return protocol_fingerprint(
+        rules, model_digest=engine.model_digest, dataset_fingerprint=identity.fingerprint
+    )
 
 
 def describe_environment() -> dict[str, str]:
@@ -111,7 +127,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def secret_source(seed: str | None) -> Callable[[int], bytes]:
-    """Where epochs' secrets come from: the system, or (local networks only) a text, so that a run can be repeated."""
+    """Where epochs' secrets come from: the system, or on a local network a text, so a run can be repeated."""
     if seed is None:
         return lambda _epoch: secrets.token_bytes(32)
     key = hashlib.sha256(seed.encode()).digest()

@@ -2,9 +2,9 @@
 
 Rules
 - A vector is a leaf before it is submitted. Its outcome is a leaf after.
-- A submission that ended in doubt (our deadline passed, the socket broke, the process died) is never repeated blindly: the chain is
-  read first.
-- The chain's rate limit is respected before it has to refuse; a refusal is logged with the runtime's own reason.
+- A submission that ended in doubt (our deadline passed, the socket broke, the process died) is never repeated
+  blindly: the chain is read first.
+- The chain's rate limit is respected before it has to refuse; a refusal is logged with the runtime's reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from perturbnet.chain import Chain, Effect, reconcile_weights, to_u16
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
-from perturbnet.ledger.leaves import SubmissionLeaf, WeightsLeaf
+from perturbnet.ledger.leaves import RulesLeaf, SubmissionLeaf, WeightsLeaf
 from perturbnet.validator.journal import Journal
 from perturbnet.weights import compute_weights
 
@@ -33,25 +33,34 @@ class WeightSetter:
     last_reason: str = ""
 
     async def run(self) -> None:
-        """Settle what is in doubt; then set weights if there are any and the chain would take them."""
+        """Settle what is in doubt; then set weights if there are any and the chain would take them.
+
+        Raises:
+            ChainError: the chain cannot be read.
+
+        """
         await self._settle()
-        if self.journal.state.pending_weights is not None:
+        rules = self.journal.state.rules
+        if self.journal.state.pending_weights is not None or rules is None:
             return
-        shares = self._shares()
+        shares = self._shares(rules[1])
         if not shares or not await self._due():
             return
-        block = await self.chain.block()
-        position = self._intend(shares, block)
-        await self._submit(position, shares)
+        leaf = WeightsLeaf(
+            round=self.journal.state.rounds,
+            block=await self.chain.block(),
+            rules=rules[0],
+            shares_ppb=[[uid, share] for uid, share in shares.items()],
+            reason=self.last_reason,
+        )
+        entry = self.journal.append(leaf)[0]
+        await self._submit(entry.position, shares, rules[1].version)
 
-    def _shares(self) -> dict[int, int]:
-        rules = self.journal.state.rules
-        if rules is None:
-            return {}
+    def _shares(self, rules: RulesLeaf) -> dict[int, int]:
         vector = compute_weights(
             self.journal.state.standings(),
-            history_size=int(rules[1].history["history_size"]),
-            min_processed=int(rules[1].history["min_processed_count"]),
+            history_size=int(rules.history["history_size"]),
+            min_processed=int(rules.history["min_processed_count"]),
             burn_uid=self.burn_uid,
         )
         if not vector.shares_ppb and vector.reason != self.last_reason:
@@ -66,31 +75,19 @@ class WeightSetter:
             log.error("set_weights: hotkey %s is not registered any more", self.keypair.ss58_address)
             return False
         limit = (await self.chain.hyperparameters()).weights_rate_limit
-        shown = await self.chain.weights(uid)
-        return await self.chain.block() - shown.last_update >= limit
+        last_update = (await self.chain.weights(uid)).last_update
+        never_set = last_update == 0  # as the runtime reads it
+        return never_set or await self.chain.block() - last_update >= limit
 
-    def _intend(self, shares: dict[int, int], block: int) -> int:
-        rules = self.journal.state.rules
-        leaf = WeightsLeaf(
-            round=self.journal.state.rounds,
-            block=block,
-            rules=rules[0] if rules else -1,
-            shares_ppb=[[uid, share] for uid, share in shares.items()],
-            reason=self.last_reason,
-        )
-        return self.journal.append(leaf)[0].position
-
-    async def _submit(self, position: int, shares: dict[int, int]) -> None:
-        rules = self.journal.state.rules
-        version = rules[1].version if rules else 0
+    async def _submit(self, position: int, shares: dict[int, int], version: int) -> None:
         shown = ", ".join(f"uid {uid}: {share / 1e7:.2f} %" for uid, share in shares.items())
         try:
             submission = await self.chain.set_weights(self.keypair, to_u16(shares), version)
         except ChainRejected as error:
-            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)  # noqa: TRY400 - its reason is all
+            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)  # noqa: TRY400 - a sentence
             self._record(position, 0, "rejected", error.message)
         except (ChainTimeout, ChainUnavailable) as error:
-            log.error("set_weights ended in doubt: %s; the chain is read before a retry", error.message)  # noqa: TRY400
+            log.error("set_weights in doubt: %s; the chain is read before a retry", error.message)  # noqa: TRY400
             self._record(position, 0, "ambiguous", error.message)
         else:
             outcome = "set" if submission.mode == "set" else "committed"
@@ -106,6 +103,7 @@ class WeightSetter:
         try:
             uid = await self.chain.uid(self.keypair.ss58_address)
             if uid is None:
+                log.error("set_weights: still in doubt: hotkey %s has no uid", self.keypair.ss58_address)
                 return
             shares = {share[0]: share[1] for share in leaf.shares_ppb}
             effect = await reconcile_weights(self.chain, uid, to_u16(shares), leaf.block)
