@@ -1,4 +1,4 @@
-"""The clock, as a seam: what measures a deadline or stamps a record is injected, so tests and replays are exact."""
+"""The clock as a seam: what measures a deadline or stamps a record is injected, so that replays are exact."""
 
 from __future__ import annotations
 

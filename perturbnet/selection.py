@@ -2,10 +2,10 @@
 
 Rules (design: architecture.md, "Rules of the network")
 - Everyone but the asking validator is a candidate; a permitted validator that announces no axon is not.
-- Miners that share a coldkey are one operator and are asked once: the lowest uid. Grouping by announced IP is a setting,
-  off by default, because an axon's IP is self-declared. Both are lifted on a local network.
-- About `exploration` of k goes to miners below the processed count, the rest at random among the others; a pool that is
-  too small is filled from the other, so a young network asks everyone.
+- Miners that share a coldkey are one operator and are asked once: the lowest uid. Grouping by announced IP is
+  a setting, off by default, because an axon's IP is self-declared. Both are lifted on a local network.
+- About `exploration` of k goes to miners below the processed count, the rest at random among the others; a
+  pool that is too small is filled from the other, so a young network asks everyone.
 - "At random" is the order of SHA-256(seed || hotkey): exact, seeded, and an auditor repeats it.
 """
 

@@ -3,9 +3,9 @@
 Rules (design: architecture.md, "Rules of the network")
 - An epoch has one 32-byte secret. Its draws are cut into segments of `SEGMENT_DRAWS`; segment j has the key
   `K_j = HMAC-SHA256(secret, "segment" || u32be j)`.
-- Draw i swaps the position chosen by `HMAC-SHA256(K_j, "draw" || u32be i || u32be c)` with the last remaining row
-  and takes it (a Fisher-Yates shuffle, one step a draw). The first eight bytes are a number; numbers at or above
-  the largest multiple of the remaining count are refused and c goes up, so no row is favoured.
+- Draw i swaps the position chosen by `HMAC-SHA256(K_j, "draw" || u32be i || u32be c)` with the last remaining
+  row and takes it (a Fisher-Yates shuffle, one step a draw). The first eight bytes are a number; numbers at
+  or above the largest multiple of the remaining count are refused and c goes up, so no row is favoured.
 - The epoch leaf commits to SHA-256(K_j) of every segment; K_j is published when its segment is over. So an
   auditor checks the order, and no miner knows tomorrow's images.
 - The fingerprint is (repository, revision, split, row count, manifest digest). Another one starts epoch 0.
@@ -52,7 +52,7 @@ def commit_to_keys(secret: bytes, rows: int) -> list[str]:
 
 def opens_commitment(key: bytes, commitment: str) -> bool:
     """Whether `key` is the one an epoch leaf committed to."""
-    return hmac.compare_digest(hashlib.sha256(key).hexdigest(), commitment)
+    return hashlib.sha256(key).hexdigest() == commitment
 
 
 def draw_seed(key: bytes, draw: int, purpose: str) -> bytes:
@@ -102,7 +102,7 @@ class Order:
         """Take the next `count` rows, all of one segment, with its key."""
         if count > self.remaining:
             raise PerturbError(
-                f"the epoch is over: {count} draws wanted, {self.remaining} of {len(self._remaining)} rows left"
+                f"the epoch is over: {count} draws wanted, {self.remaining} of its rows are left"
             )
         number_below, rows = keyed_numbers(key), self._remaining
         taken = []
@@ -167,8 +167,8 @@ def replay_order(keys: Sequence[bytes], rows: int) -> list[int]:
 def keyed_numbers(key: bytes) -> Callable[[int, int], int]:
     """A function (draw, bound) to a number in [0, bound), without modulo bias, for one segment's key.
 
-    It is HMAC-SHA256(key, "draw" || u32be draw || u32be counter). The key's two blocks are hashed once and their
-    states copied, as RFC 2104 suggests in section 4: 720 draws share a key.
+    It is HMAC-SHA256(key, "draw" || u32be draw || u32be counter). The key's two blocks are hashed once and
+    their states copied, as RFC 2104 suggests in section 4: 720 draws share a key.
     """
     if len(key) != KEY_BYTES:
         raise PerturbError(f"the key of a segment has {KEY_BYTES} bytes, got {len(key)}")

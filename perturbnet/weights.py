@@ -19,7 +19,7 @@ RANK_SHARES = (700, 250, 30, 15, 5)  # per mille
 
 @dataclass(frozen=True)
 class Standing:
-    """What weights need to know of one miner: its counted rounds and its latest scores, parts per 10^9, oldest first."""
+    """What weights need to know of a miner: counted rounds, latest scores (parts per 10^9, oldest first)."""
 
     uid: int
     processed: int
@@ -41,12 +41,13 @@ def compute_weights(
     ranked = rank(standings, history_size=history_size, min_processed=min_processed)
     winners = ranked[: len(RANK_SHARES)]
     if winners:
-        return WeightVector(_shares([standing.uid for standing in winners]), f"{len(winners)} of {len(ranked)} earn")
+        return WeightVector(
+            _shares([standing.uid for standing in winners]), f"{len(winners)} of {len(ranked)} earn"
+        )
     if burn_uid is not None:
         return WeightVector({burn_uid: WHOLE_PPB}, f"nobody is eligible: all to the burn uid {burn_uid}")
-    return WeightVector(
-        {}, f"nobody is eligible: needs {min_processed} counted rounds, {history_size} scores and a positive mean"
-    )
+    needs = f"{min_processed} counted rounds, {history_size} scores and a positive mean"
+    return WeightVector({}, f"nobody is eligible: needs {needs}")
 
 
 def rank(standings: Iterable[Standing], *, history_size: int, min_processed: int) -> list[Standing]:

@@ -3,6 +3,7 @@
 from perturbnet.ledger.blobs import BlobStore
 from perturbnet.ledger.folds import LedgerState, MinerHistory, OpenRound, fold
 from perturbnet.ledger.leaves import Leaf, decode_leaf, leaf_hash
+from perturbnet.ledger.retention import forget_responses
 from perturbnet.ledger.store import ArrivalRow, Entry, LedgerStore
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "OpenRound",
     "decode_leaf",
     "fold",
+    "forget_responses",
     "leaf_hash",
 ]

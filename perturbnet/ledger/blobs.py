@@ -1,16 +1,20 @@
 """Content-addressed files: the bytes that leaves only name by digest.
 
-A blob is written once, durably (temporary file, fsync, rename, fsync of the folder), before anything refers to it, and
-read back only if it still has its digest. The layout is `blobs/<first two hex digits>/<digest>`.
+A blob is written once, durably (temporary file, fsync, rename, fsync of the folder), before anything refers
+to it, and read back only if it still has its digest. The layout is `blobs/<first two hex digits>/<digest>`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from perturbnet.artifacts import write_durably
-from perturbnet.errors import ArtifactMissing, DigestMismatch
+from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, LedgerError
+from perturbnet.ledger.folders import make_folder
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
@@ -21,12 +25,20 @@ class BlobStore:
         self.folder = folder
 
     def put(self, data: bytes) -> str:
-        """Store `data` durably and return its hex SHA-256."""
+        """Store `data` durably and return its hex SHA-256; a damaged blob of that name is written anew.
+
+        Raises:
+            LedgerError: it cannot be written, for example because the disk is full.
+
+        """
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, data)
+        try:
+            if not (path.is_file() and path.read_bytes() == data):
+                make_folder(path.parent)
+                write_durably(path, data)
+        except OSError as error:
+            raise LedgerError(f"blob {digest} was not recorded in {self.folder}: {error.strerror}") from error
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -35,6 +47,7 @@ class BlobStore:
         Raises:
             ArtifactMissing: there is none (or retention removed it).
             DigestMismatch: it is damaged.
+            ArtifactError: `digest` is none, or the file cannot be read.
 
         """
         path = self._path(digest)
@@ -42,6 +55,8 @@ class BlobStore:
             data = path.read_bytes()
         except FileNotFoundError:
             raise ArtifactMissing(f"blob {digest} is not in {self.folder}") from None
+        except OSError as error:
+            raise ArtifactError(f"blob {digest} in {self.folder} cannot be read: {error.strerror}") from error
         got = hashlib.sha256(data).hexdigest()
         if got != digest:
             raise DigestMismatch(f"blob {path.name}", digest, got)
@@ -52,4 +67,6 @@ class BlobStore:
         self._path(digest).unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactError(f"{digest!r} is no digest of a blob: expected 64 lower-case hex digits")
         return self.folder / digest[:2] / digest

@@ -1,12 +1,17 @@
 """The state of a validator, as a fold over its leaves: nothing here is stored, everything can be rebuilt.
 
 Rules (design: architecture.md, "Rules of the network")
-- A round is closed when every miner that was asked has a receipt. It counts if at least one of them succeeded; a round
-  in which nobody did leaves the histories alone.
-- In a counted round every miner that was asked gets its score, 0 for a failure. Receipts of a round that the validator itself
-  cut short (`interrupted`) or spoiled (`clean_mislabelled`) never count.
+- A round is closed when every miner that was asked has a receipt. It counts if at least one of them
+  succeeded; a round in which nobody did leaves the histories alone.
+- In a counted round every miner that was asked gets its score, 0 for a failure. Receipts of a round that the
+  validator itself cut short (`interrupted`) or spoiled (`clean_mislabelled`) never count.
 - A uid whose hotkey changed starts anew; a uid that is gone is forgotten.
-- A leaf that cannot follow the ones before it (a receipt without its challenge, a draw out of order) is refused.
+- A leaf that cannot follow the ones before it is refused, and the state stays as it was: a receipt without
+  its open challenge, a draw out of order, a challenge under another config, rules or metagraph than the
+  newest.
+- An epoch follows one whose rows were all drawn. Epoch 0 comes first, and again only with another
+  fingerprint, so no image is asked twice in an epoch.
+- The key of a segment comes in order, when the segment is over, and opens its commitment.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from perturbnet.ledger.leaves import (
     WeightsLeaf,
 )
 from perturbnet.ledger.store import Entry
+from perturbnet.traversal import opens_commitment
 from perturbnet.weights import Standing
 
 NEVER_COUNTED = frozenset({Reject.INTERRUPTED, Reject.CLEAN_MISLABELLED})
@@ -64,7 +70,7 @@ class OpenRound:
     @property
     def complete(self) -> bool:
         """Whether every miner that was asked has a receipt."""
-        return set(self.receipts) == set(self.leaf.asked)
+        return len(self.receipts) == len(self.leaf.asked)
 
 
 @dataclass
@@ -119,13 +125,13 @@ class LedgerState:
             case ConfigLeaf():
                 self.config = (entry.position, leaf)
             case RulesLeaf():
-                self._take_rules(entry.position, leaf)
+                self._take_rules(entry, leaf)
             case MetagraphLeaf():
-                self._take_metagraph(entry.position, leaf)
+                self._take_metagraph(entry, leaf)
             case EpochLeaf():
-                self.epoch = EpochProgress(entry.position, leaf)
+                self._begin_epoch(entry, leaf)
             case SegmentLeaf():
-                self._current_epoch(entry, leaf.epoch).segments_revealed = leaf.segment + 1
+                self._reveal(entry, leaf)
             case SkipLeaf():
                 self._advance(entry, leaf.epoch, leaf.draw)
             case ChallengeLeaf():
@@ -139,27 +145,59 @@ class LedgerState:
             case _:
                 raise LedgerCorrupt(f"leaf {entry.position}: no fold for a {leaf.kind} leaf")
 
-    def _take_rules(self, position: int, leaf: RulesLeaf) -> None:
-        self.rules = (position, leaf)
-        size = self._history_size()
+    def _take_rules(self, entry: Entry, leaf: RulesLeaf) -> None:
+        size = leaf.history.get("history_size")
+        if not isinstance(size, int) or size < 1:
+            raise LedgerCorrupt(f"leaf {entry.position}: history_size is {size!r}, expected 1 or more")
+        self.rules = (entry.position, leaf)
         for miner in self.miners.values():
             miner.scores_ppb = deque(miner.scores_ppb, maxlen=size)
 
-    def _take_metagraph(self, position: int, leaf: MetagraphLeaf) -> None:
-        self.metagraph = (position, leaf)
-        known = self.miners
-        self.miners = {}
-        for uid, hotkey, *_ in leaf.neurons:
-            number, name = int(uid), str(hotkey)
-            old = known.get(number)
-            kept = old is not None and old.hotkey == name
-            self.miners[number] = old if kept and old else self._new_miner(number, name)
+    def _take_metagraph(self, entry: Entry, leaf: MetagraphLeaf) -> None:
+        size = int(self.rules[1].history["history_size"]) if self.rules else 1
+        miners: dict[int, MinerHistory] = {}
+        for neuron in leaf.neurons:
+            match neuron:
+                case [int(uid), str(hotkey), *_] if uid not in miners:
+                    old = self.miners.get(uid)
+                    kept = old if old is not None and old.hotkey == hotkey else None
+                    miners[uid] = kept or MinerHistory(uid, hotkey, deque(maxlen=size))
+                case _:
+                    raise LedgerCorrupt(
+                        f"leaf {entry.position}: neuron {neuron!r}, expected a new uid and its hotkey"
+                    )
+        self.metagraph, self.miners = (entry.position, leaf), miners
 
-    def _new_miner(self, uid: int, hotkey: str) -> MinerHistory:
-        return MinerHistory(uid, hotkey, deque(maxlen=self._history_size()))
+    def _begin_epoch(self, entry: Entry, leaf: EpochLeaf) -> None:
+        last = self.epoch
+        if last is None or last.leaf.fingerprint != leaf.fingerprint:
+            expected = 0
+        elif last.cursor == last.leaf.rows:
+            expected = last.leaf.epoch + 1
+        else:
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: epoch {leaf.epoch} begins, but of epoch {last.leaf.epoch} "
+                f"only {last.cursor} of its {last.leaf.rows} rows were drawn"
+            )
+        if leaf.epoch != expected:
+            raise LedgerCorrupt(f"leaf {entry.position}: epoch {leaf.epoch}, expected {expected}")
+        self.epoch = EpochProgress(entry.position, leaf)
 
-    def _history_size(self) -> int:
-        return int(self.rules[1].history["history_size"]) if self.rules else 1
+    def _reveal(self, entry: Entry, leaf: SegmentLeaf) -> None:
+        progress = self._current_epoch(entry, leaf.epoch)
+        if leaf.segment != progress.segments_revealed:
+            expected = progress.segments_revealed
+            raise LedgerCorrupt(f"leaf {entry.position}: segment {leaf.segment}, expected {expected}")
+        over = min((leaf.segment + 1) * progress.leaf.segment_draws, progress.leaf.rows)
+        if progress.cursor < over:
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: segment {leaf.segment} is over at draw {over}, not {progress.cursor}"
+            )
+        if not _opens(leaf.key, progress.leaf.commitments[leaf.segment : leaf.segment + 1]):
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: segment {leaf.segment}: key not the one committed to"
+            )
+        progress.segments_revealed += 1
 
     def _current_epoch(self, entry: Entry, epoch: int) -> EpochProgress:
         if self.epoch is None or self.epoch.leaf.epoch != epoch:
@@ -169,15 +207,29 @@ class LedgerState:
 
     def _advance(self, entry: Entry, epoch: int, draw: int) -> None:
         progress = self._current_epoch(entry, epoch)
-        if draw != progress.cursor:
-            raise LedgerCorrupt(f"leaf {entry.position}: draw {draw}, expected {progress.cursor}")
+        if draw != progress.cursor or draw >= progress.leaf.rows:
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: draw {draw}, expected {progress.cursor} of {progress.leaf.rows}"
+            )
         progress.cursor += 1
 
     def _open(self, entry: Entry, leaf: ChallengeLeaf) -> None:
-        if self.open_round is not None:
-            raise LedgerCorrupt(f"leaf {entry.position}: round {leaf.round} begins inside round {self.open_round.leaf.round}")
+        current = self.open_round
+        if current is not None:
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: round {leaf.round} begins inside round {current.leaf.round}"
+            )
         if leaf.round != self.rounds:
             raise LedgerCorrupt(f"leaf {entry.position}: round {leaf.round}, expected {self.rounds}")
+        for name, named in (("config", self.config), ("rules", self.rules), ("metagraph", self.metagraph)):
+            newest = named[0] if named else None
+            if getattr(leaf, name) != newest:
+                found = getattr(leaf, name)
+                raise LedgerCorrupt(
+                    f"leaf {entry.position}: {name} of leaf {found}, the newest is leaf {newest}"
+                )
+        if len(set(leaf.asked)) != len(leaf.asked):
+            raise LedgerCorrupt(f"leaf {entry.position}: a uid is asked twice: {leaf.asked}")
         self._advance(entry, leaf.epoch, leaf.draw)
         self.rounds += 1
         self.open_round = OpenRound(entry.position, entry.hash, leaf)
@@ -185,10 +237,16 @@ class LedgerState:
 
     def _receive(self, entry: Entry, leaf: ReceiptLeaf) -> None:
         current = self.open_round
-        if current is None or leaf.challenge != current.position or leaf.challenge_id != current.hash:
-            raise LedgerCorrupt(f"leaf {entry.position}: a receipt without its open challenge at leaf {leaf.challenge}")
+        if current is None or (leaf.challenge, leaf.challenge_id) != (current.position, current.hash):
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: a receipt without its open challenge at leaf {leaf.challenge}"
+            )
+        if leaf.round != current.leaf.round:
+            raise LedgerCorrupt(f"leaf {entry.position}: round {leaf.round}, expected {current.leaf.round}")
         if leaf.uid not in current.leaf.asked or leaf.uid in current.receipts:
-            raise LedgerCorrupt(f"leaf {entry.position}: uid {leaf.uid} was not asked, or has its receipt already")
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: uid {leaf.uid} was not asked, or has its receipt already"
+            )
         current.receipts[leaf.uid] = leaf
         self._close_if_complete()
 
@@ -215,10 +273,19 @@ class LedgerState:
 
     def _submitted(self, entry: Entry, leaf: SubmissionLeaf) -> None:
         if self.last_weights is None or self.last_weights[0] != leaf.weights:
-            raise LedgerCorrupt(f"leaf {entry.position}: a submission of weights that are not at leaf {leaf.weights}")
+            raise LedgerCorrupt(
+                f"leaf {entry.position}: a submission of weights that are not at leaf {leaf.weights}"
+            )
         self.last_submission = leaf
         if leaf.outcome != "ambiguous":
             self.pending_weights = None
+
+
+def _opens(key: str, commitments: list[str]) -> bool:
+    try:
+        return bool(commitments) and opens_commitment(bytes.fromhex(key), commitments[0])
+    except ValueError:
+        return False
 
 
 def fold(entries: Iterable[Entry]) -> LedgerState:

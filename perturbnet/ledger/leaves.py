@@ -1,8 +1,10 @@
 """The kinds of leaves: what a validator says, for ever, in integers and strings.
 
 Rules (design: ledger.md)
-- A leaf is canonical JSON (RFC 8785): `{"kind": …, fields…}`; its hash is SHA-256(0x00 || bytes), RFC 6962's leaf hash.
-- Every kind is one frozen dataclass below; a field of another type, a missing or an unknown one is refused on reading.
+- A leaf is canonical JSON (RFC 8785): `{"kind": …, fields…}`; its hash is SHA-256(0x00 || bytes), RFC 6962's
+  leaf hash.
+- Every kind is one frozen dataclass below; a field of another type is refused on writing and on reading, a
+  missing or an unknown one on reading. So nothing can be written that could not be read again.
 - Fields only ever hold integers, strings and lists of them: no float is hashed as text.
 - A leaf refers to another by its index in the log.
 - Scores are parts per 10^9, times are milliseconds, epsilon and the rules' numbers are decimal text.
@@ -11,11 +13,13 @@ Rules (design: ledger.md)
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, get_type_hints
 
 from perturbnet import canonical
-from perturbnet.errors import LedgerCorrupt
+from perturbnet.errors import LedgerCorrupt, LedgerError
 
 _KINDS: dict[str, type[Leaf]] = {}
 
@@ -32,8 +36,20 @@ class Leaf:
         _KINDS[kind] = cls
 
     def encode(self) -> bytes:
-        """The canonical bytes that are stored and hashed."""
-        return canonical.encode({"kind": self.kind, **asdict(self)})
+        """The canonical bytes that are stored and hashed.
+
+        Raises:
+            LedgerError: a field is of another type than declared, or has no canonical form.
+
+        """
+        values = vars(self)
+        misfit = _misfit(type(self), values)
+        if misfit:
+            raise LedgerError(f"not recorded: {misfit}")
+        try:
+            return canonical.encode({"kind": self.kind, **values})
+        except canonical.NotCanonical as error:
+            raise LedgerError(f"not recorded: a {self.kind} leaf: {error.message}") from error
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,7 @@ class ChallengeLeaf(Leaf, kind="challenge"):
 
 @dataclass(frozen=True)
 class ReceiptLeaf(Leaf, kind="receipt"):
-    """What one miner answered, how it was judged and what it earned. Empty text and -1 stand for "never came so far"."""
+    """What one miner answered, how it was judged and what it earned; "" and -1 where it never came so far."""
 
     challenge: int
     round: int
@@ -194,16 +210,16 @@ def decode_leaf(data: bytes) -> Leaf:
         value = canonical.decode(data)
     except canonical.NotCanonical as error:
         raise LedgerCorrupt(f"a leaf is not canonical JSON: {error.message}") from None
-    if not isinstance(value, dict) or value.get("kind") not in _KINDS:
-        found = value.get("kind") if isinstance(value, dict) else value
-        raise LedgerCorrupt(f"unknown kind of leaf {found!r}; known: {', '.join(_KINDS)}")
-    kind = _KINDS[value.pop("kind")]
-    expected = {entry.name for entry in fields(kind)}
+    name = value.pop("kind", None) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(name, str) or name not in _KINDS:
+        raise LedgerCorrupt(f"unknown kind of leaf {name!r}; known: {', '.join(_KINDS)}")
+    kind = _KINDS[name]
+    expected = set(_hints(name))
     if set(value) != expected:
-        raise LedgerCorrupt(f"{kind.kind} leaf: expected the fields {sorted(expected)}, got {sorted(value)}")
-    for name, hint in get_type_hints(kind).items():
-        if name != "kind" and not _fits(value[name], hint):
-            raise LedgerCorrupt(f"{kind.kind} leaf: {name} is {value[name]!r}, expected {hint}")
+        raise LedgerCorrupt(f"{name} leaf: expected the fields {sorted(expected)}, got {sorted(value)}")
+    misfit = _misfit(kind, value)
+    if misfit:
+        raise LedgerCorrupt(misfit)
     return kind(**value)
 
 
@@ -212,10 +228,25 @@ def leaf_hash(data: bytes) -> str:
     return hashlib.sha256(b"\x00" + data).hexdigest()
 
 
+@cache
+def _hints(name: str) -> dict[str, Any]:
+    return {field: hint for field, hint in get_type_hints(_KINDS[name]).items() if field != "kind"}
+
+
+def _misfit(kind: type[Leaf], values: Mapping[str, Any]) -> str:
+    """What is wrong with the first field that is of another type than declared; empty when all fit."""
+    for name, hint in _hints(kind.kind).items():
+        if not _fits(values[name], hint):
+            return f"{kind.kind} leaf: {name} is {values[name]!r}, expected {getattr(hint, '__name__', hint)}"
+    return ""
+
+
 def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - a JSON value and a type hint
     origin = getattr(hint, "__origin__", None)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, hint.__args__[1]) for item in value.values())
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and _fits(item, hint.__args__[1]) for key, item in value.items()
+        )
     return isinstance(value, hint) and not isinstance(value, bool)

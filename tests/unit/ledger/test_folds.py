@@ -1,0 +1,306 @@
+"""The state follows from the leaves alone, by the rules in the docstring of `folds`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perturbnet.errors import LedgerCorrupt, Reject
+from perturbnet.ledger import Entry, Leaf, fold, leaf_hash
+from perturbnet.ledger.leaves import RulesLeaf, SegmentLeaf, SkipLeaf, SubmissionLeaf, WeightsLeaf
+from tests.unit.ledger.samples import Log, epoch, metagraph, plain, random_log, rules, segment, started
+
+
+def scores(log: Log) -> dict[int, list[int]]:
+    return {uid: list(miner.scores_ppb) for uid, miner in log.state.miners.items()}
+
+
+def refuse(log: Log, leaf: Leaf, said: str) -> None:
+    """The leaf is refused, and the state is what it was."""
+    before = deepcopy(log.state)
+    with pytest.raises(LedgerCorrupt, match=said):
+        log.add(leaf)
+    assert log.state == before
+
+
+def test_everyone_asked_gets_its_score_in_a_counted_round() -> None:
+    log = started(u1="a", u2="b", u3="c")
+    log.round(u1=("ok", 900), u2=("timeout", 0))
+    assert scores(log) == {1: [900], 2: [0], 3: []}
+    assert log.state.processed() == {1: 1, 2: 1, 3: 0}
+    assert log.state.counted_rounds == log.state.rounds == 1
+    assert log.state.miners[2].rejects == {"timeout": 1}
+
+
+def test_round_without_success_leaves_histories_alone() -> None:
+    log = started()
+    log.round(u1=("ok", 900), u2=("timeout", 0))
+    log.round(u1=("label_unchanged", 0), u2=("timeout", 0))
+    assert scores(log) == {1: [900], 2: [0]}
+    assert log.state.processed() == {1: 1, 2: 1}
+    assert (log.state.counted_rounds, log.state.rounds) == (1, 2)
+    assert log.state.miners[1].asked == 2
+
+
+def test_success_without_score_still_counts_the_round() -> None:
+    """Duplicates may be scored 0; they did succeed."""
+    log = started()
+    log.round(u1=("ok", 0), u2=("timeout", 0))
+    assert scores(log) == {1: [0], 2: [0]}
+
+
+@pytest.mark.parametrize("reject", [Reject.INTERRUPTED, Reject.CLEAN_MISLABELLED])
+def test_what_the_validator_spoiled_never_counts(reject: Reject) -> None:
+    log = started()
+    log.round(u1=("ok", 900), u2=(reject, 0))
+    assert scores(log) == {1: [900], 2: []}
+    assert log.state.processed() == {1: 1, 2: 0}
+
+
+def test_nothing_counts_before_the_round_is_closed() -> None:
+    log = started()
+    log.add(log.challenge(1, 2))
+    log.add(log.receipt(1, Reject.OK, 900))
+    assert scores(log) == {1: [], 2: []}
+    assert log.state.open_round is not None
+    assert not log.state.open_round.complete
+    log.add(log.receipt(2, Reject.OFFLINE))
+    assert scores(log) == {1: [900], 2: [0]}
+    assert log.state.open_round is None
+
+
+def test_round_that_asks_nobody_is_closed_at_once() -> None:
+    log = started()
+    log.add(log.challenge())
+    assert log.state.open_round is None
+    assert log.state.counted_rounds == 0
+
+
+def test_history_keeps_the_newest() -> None:
+    log = started(history_size=3)
+    for score in (1, 2, 3, 4):
+        log.round(u1=("ok", score))
+    assert scores(log)[1] == [2, 3, 4]
+    assert log.state.processed()[1] == 4
+    assert log.state.standings()[0].scores_ppb == (2, 3, 4)
+
+
+def test_new_history_size_keeps_the_newest_scores() -> None:
+    log = started(history_size=3)
+    for score in (1, 2, 3):
+        log.round(u1=("ok", score))
+    log.add(rules(history_size=2))
+    assert scores(log)[1] == [2, 3]
+    log.add(rules(history_size=4))
+    for score in (4, 5, 6):
+        log.round(u1=("ok", score))
+    assert scores(log)[1] == [3, 4, 5, 6]
+
+
+def test_changed_hotkey_starts_anew() -> None:
+    """Public bug: whoever took over a uid inherited its predecessor's history, and with it the weight."""
+    log = started(u1="a", u2="b")
+    log.round(u1=("ok", 900), u2=("ok", 800))
+    log.add(metagraph(u1="newcomer", u2="b"))
+    assert scores(log) == {1: [], 2: [800]}
+    assert log.state.processed() == {1: 0, 2: 1}
+    newcomer = log.state.miners[1]
+    assert (newcomer.hotkey, newcomer.asked, newcomer.succeeded, newcomer.rejects) == ("newcomer", 0, 0, {})
+
+
+def test_hotkey_that_moves_to_another_uid_starts_anew() -> None:
+    log = started(u1="a", u2="b")
+    log.round(u1=("ok", 900), u2=("ok", 800))
+    log.add(metagraph(u1="b", u2="a"))
+    assert scores(log) == {1: [], 2: []}
+
+
+def test_uid_that_is_gone_is_forgotten_even_when_it_returns() -> None:
+    log = started(u1="a", u2="b")
+    log.round(u1=("ok", 900), u2=("ok", 800))
+    log.add(metagraph(u2="b"))
+    assert scores(log) == {2: [800]}
+    log.add(metagraph(u1="a", u2="b"))
+    assert scores(log) == {1: [], 2: [800]}
+
+
+def test_same_metagraph_changes_nothing() -> None:
+    log = started(u1="a", u2="b")
+    log.round(u1=("ok", 900), u2=("ok", 800))
+    log.add(metagraph(u1="a", u2="b", u3="c"))
+    assert scores(log) == {1: [900], 2: [800], 3: []}
+
+
+def test_receipt_of_a_predecessor_is_not_credited_to_its_successor() -> None:
+    log = started(u1="a", u2="b")
+    log.add(log.challenge(1, 2))
+    first = log.receipt(1, Reject.OK, 900)
+    second = log.receipt(2, Reject.OK, 800)
+    log.add(metagraph(u1="newcomer", u2="b"), first, second)
+    assert scores(log) == {1: [], 2: [800]}
+
+
+def test_receipt_without_its_challenge_refused() -> None:
+    log = started()
+    log.add(log.challenge(1, 2))
+    receipt = log.receipt(1)
+    refuse(log, replace(receipt, challenge=receipt.challenge - 1), "without its open challenge")
+    refuse(log, replace(receipt, challenge_id="00"), "without its open challenge")
+    refuse(log, replace(receipt, round=7), "round 7, expected 0")
+    refuse(log, replace(receipt, uid=3), "uid 3 was not asked")
+    log.add(receipt)
+    refuse(log, receipt, "has its receipt already")
+    log.add(log.receipt(2))
+    refuse(log, receipt, "without its open challenge")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"round": 1}, "round 1, expected 0"),
+        ({"draw": 1}, "draw 1, expected 0"),
+        ({"epoch": 1}, "epoch 1, but the current one is 0"),
+        ({"config": 1}, "config of leaf 1, the newest is leaf 0"),
+        ({"rules": 2}, "rules of leaf 2, the newest is leaf 1"),
+        ({"metagraph": 0}, "metagraph of leaf 0, the newest is leaf 2"),
+        ({"asked": [1, 2, 1]}, "a uid is asked twice"),
+    ],
+)
+def test_challenge_out_of_place_refused(change: dict[str, Any], said: str) -> None:
+    log = started()
+    refuse(log, log.challenge(1, 2, **change), said)
+
+
+def test_challenge_before_what_it_depends_on_refused() -> None:
+    log = Log()
+    refuse(log, log.challenge(1), "config of leaf 0, the newest is leaf None")
+
+
+def test_challenge_inside_an_open_round_refused() -> None:
+    log = started()
+    log.add(log.challenge(1))
+    refuse(log, log.challenge(2), "round 1 begins inside round 0")
+
+
+def test_skipped_row_takes_its_draw() -> None:
+    log = started()
+    log.add(SkipLeaf(0, 0, 5, "unreadable"))
+    refuse(log, SkipLeaf(0, 0, 5, "unreadable"), "draw 0, expected 1")
+    log.add(log.challenge(1, 2))
+    assert log.state.epoch is not None
+    assert log.state.epoch.cursor == 2
+    assert log.state.rounds == 1
+
+
+def test_no_draw_beyond_the_rows() -> None:
+    log = started()
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(12)])
+    refuse(log, SkipLeaf(0, 12, 0, ""), "draw 12, expected 12 of 12")
+
+
+def test_epochs_follow_each_other() -> None:
+    """No image twice in an epoch: it begins anew only when all its rows were drawn, or are another data set's."""
+    log = started()
+    refuse(log, epoch(1), "only 0 of its 12 rows")
+    refuse(log, epoch(0), "only 0 of its 12 rows")
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(12)])
+    refuse(log, epoch(0), "epoch 0, expected 1")
+    refuse(log, epoch(2), "epoch 2, expected 1")
+    log.add(epoch(1))
+    refuse(log, epoch(1, fingerprint="other"), "epoch 1, expected 0")
+    log.add(epoch(0, fingerprint="other"))
+    refuse(log, SkipLeaf(1, 0, 0, ""), "epoch 1, but the current one is 0")
+    assert log.state.epoch is not None
+    assert (log.state.epoch.cursor, log.state.epoch.segments_revealed) == (0, 0)
+
+
+def test_first_epoch_is_epoch_0() -> None:
+    refuse(Log(), epoch(1), "epoch 1, expected 0")
+
+
+def test_segment_keys_come_in_order_when_they_are_over() -> None:
+    log = started()  # 12 rows in segments of 5: over at 5, 10 and 12
+    refuse(log, segment(0), "segment 0 is over at draw 5, not 0")
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(5)])
+    refuse(log, segment(1), "segment 1, expected 0")
+    refuse(log, segment(0, of_epoch=1), "epoch 1, but the current one is 0")
+    for key in ("00" * 32, "", "zz", segment(1).key):
+        refuse(log, SegmentLeaf(0, 0, key), "key not the one committed to")
+    log.add(segment(0))
+    refuse(log, segment(0), "segment 0, expected 1")
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(5, 11)], segment(1))
+    refuse(log, segment(2), "over at draw 12, not 11")
+    log.add(SkipLeaf(0, 11, 0, ""), segment(2))
+    refuse(log, SegmentLeaf(0, 3, "00" * 32), "key not the one committed to")
+
+
+@pytest.mark.parametrize("size", [None, "3", 0, -1])
+def test_rules_without_a_history_size_refused(size: object) -> None:
+    history = {} if size is None else {"history_size": size}
+    refuse(started(), plain(RulesLeaf, history=history), "history_size is")
+
+
+@pytest.mark.parametrize("neurons", [[[]], [[1]], [["1", "a"]], [[1, 2]], [[1, "a"], [1, "b"]]])
+def test_metagraph_that_makes_no_sense_refused(neurons: list[list[int | str]]) -> None:
+    refuse(started(), replace(metagraph(u1="a"), neurons=neurons), "expected a new uid and its hotkey")
+
+
+def test_weights_are_pending_until_their_outcome_is_known() -> None:
+    log = started()
+    entry = log.add(plain(WeightsLeaf))
+    assert log.state.pending_weights == (entry.position, entry.leaf)
+    log.add(SubmissionLeaf(entry.position, 0, "ambiguous", ""))
+    assert log.state.pending_weights is not None
+    log.add(SubmissionLeaf(entry.position, 7, "applied", ""))
+    assert log.state.pending_weights is None
+    assert log.state.last_weights == (entry.position, entry.leaf)
+    refuse(log, SubmissionLeaf(entry.position - 1, 7, "set", ""), "weights that are not at leaf")
+
+
+def test_submission_without_weights_refused() -> None:
+    refuse(started(), SubmissionLeaf(0, 7, "set", ""), "weights that are not at leaf 0")
+
+
+def test_position_that_was_left_out_refused() -> None:
+    log = started()
+    leaf = rules()
+    with pytest.raises(LedgerCorrupt, match="expected leaf 4, got leaf 5"):
+        log.state.apply(Entry(5, leaf_hash(leaf.encode()), leaf))
+
+
+def test_leaf_without_a_fold_refused() -> None:
+    with pytest.raises(LedgerCorrupt, match="no fold"):
+        fold([Entry(0, "", Leaf())])
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), length=st.integers(5, 80))
+def test_rebuilding_gives_the_state_that_grew(seed: int, length: int) -> None:
+    log = random_log(seed, length)
+    assert fold(log.entries) == log.state
+    cut = len(log.entries) // 2
+    state = fold(log.entries[:cut])
+    for entry in log.entries[cut:]:
+        state.apply(entry)
+    assert state == log.state
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32))
+def test_histories_follow_from_the_closed_rounds(seed: int) -> None:
+    """Against a second, naive account of the same log: no uid holds more than its hotkey earned."""
+    log = random_log(seed, 60)
+    for miner in log.state.miners.values():
+        assert len(miner.scores_ppb) <= miner.processed <= miner.asked
+        assert sum(miner.rejects.values()) == miner.asked
+        assert miner.rejects[Reject.OK] == miner.succeeded
+        receipts = [
+            entry.leaf for entry in log.entries if getattr(entry.leaf, "hotkey", None) == miner.hotkey
+        ]
+        mine = [leaf.score_ppb for leaf in receipts if getattr(leaf, "uid", None) == miner.uid]  # type: ignore[attr-defined]
+        assert all(score in mine for score in miner.scores_ppb)
