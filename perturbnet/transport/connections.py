@@ -78,7 +78,7 @@ def _held_by(protocol: H11Protocol, connections: set[Any]) -> int:
 
 
 class EmbeddedServer(uvicorn.Server):
-    """uvicorn in somebody else's event loop: no signals, no polling, and an end within `grace_s` and a bit."""
+    """uvicorn in somebody else's event loop: no signals, no polling, and an end soon after `grace_s`."""
 
     def __init__(self, config: uvicorn.Config, *, grace_s: float) -> None:
         super().__init__(config)

@@ -136,8 +136,6 @@ async def _read(connection: h11.Connection, reader: asyncio.StreamReader, caps: 
 
 
 def _count(incoming: _Incoming, data: bytes) -> None:
-    if not data and incoming.raw_bytes == 0:
-        raise Refused(Reject.OFFLINE, "the connection was closed without an answer")
     incoming.raw_bytes += len(data)
     if incoming.raw_bytes > incoming.caps.body_bytes + incoming.caps.header_bytes + _FRAMING_BYTES:
         raise Refused(Reject.BODY_TOO_LARGE, f"{incoming.raw_bytes} bytes on the wire and no end")

@@ -113,8 +113,6 @@ class NonceStore:
         except (sqlite3.Error, OSError) as error:
             raise TransportError(f"nonce file {self.path}: {error}") from error
         try:
-            if self.path.stat().st_size == 0:
-                raise sqlite3.DatabaseError("the file is empty")
             _prepare(connection)
         except sqlite3.DatabaseError as error:
             connection.close()

@@ -266,6 +266,11 @@ def test_a_json_bomb_is_refused_quickly(name: str) -> None:
     assert len(caught.value.detail) < 200
 
 
+@pytest.mark.parametrize("text", ['"[[[[[', "\\", '\\"', "[" * 1000, '","' * 100, "\\" * 999 + '"'])
+def test_what_stands_in_a_string_is_not_structure(text: str) -> None:
+    assert read_json(json.dumps({"a": [{"b": text}]}).encode()) == {"a": [{"b": text}]}
+
+
 def test_the_size_is_checked_first() -> None:
     with pytest.raises(MessageError) as caught:
         parse(AttackResponse, b"[" * 1001, max_bytes=1000)
@@ -344,13 +349,15 @@ def payload(**changes: Any) -> bytes:
 
 
 def test_the_signed_payload_is_pinned() -> None:
-    assert (
-        payload()
-        == (
-            f'{{"body_sha256":"{"cd" * 32}","challenge_id":"{DIGEST}","netuid":7,"nonce":"1700000000000000000",'
-            f'"pixels_sha256":"{"ef" * 32}","validator":"5Validator"}}'
-        ).encode()
-    )
+    parts = [
+        f'"body_sha256":"{"cd" * 32}"',
+        f'"challenge_id":"{DIGEST}"',
+        '"netuid":7',
+        '"nonce":"1700000000000000000"',
+        f'"pixels_sha256":"{"ef" * 32}"',
+        '"validator":"5Validator"',
+    ]
+    assert payload() == ("{" + ",".join(parts) + "}").encode()
     assert canonical.decode(payload(pixels_sha256=None)) is not None
 
 

@@ -236,6 +236,24 @@ async def test_the_cap_is_exact_and_a_round_may_tighten_it(room: int) -> None:
     assert arrival.reject is (Reject.OK if room else Reject.BODY_TOO_LARGE)
 
 
+async def test_the_cap_is_exact_without_a_declared_length() -> None:
+    for room, reject in ((0, Reject.BODY_TOO_LARGE), (1, Reject.OK)):
+
+        async def until_close(received: Received, writer: asyncio.StreamWriter) -> None:
+            writer.write(HEAD + f"X-Perturb-Signature: {signature(received, GOOD)}\r\n\r\n".encode() + GOOD)
+
+        arrival = await ask(until_close, limits=ClientLimits(max_response_bytes=len(GOOD) - 1 + room))
+        assert arrival.reject is reject
+
+
+async def test_the_cap_on_headers_is_a_setting() -> None:
+    async def talkative(received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(GOOD, X="a" * 100_000, X_Perturb_Signature=signature(received, GOOD)))
+
+    assert (await ask(talkative)).reject is Reject.HTTP_ERROR
+    assert (await ask(talkative, limits=ClientLimits(max_header_bytes=200_000))).reject is Reject.OK
+
+
 @pytest.mark.parametrize(
     "head",
     [

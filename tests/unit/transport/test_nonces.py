@@ -130,6 +130,17 @@ def test_damage_inside_is_found(path: Path, clock: WallClock) -> None:
         NonceStore(path, clock=clock)
 
 
+def test_damage_that_no_query_meets_is_found_too(path: Path, clock: WallClock) -> None:
+    store = NonceStore(path, clock=clock)
+    store.check_and_store("a", START)
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[4096 + 7] ^= 1  # a page's count of fragmented bytes
+    path.write_bytes(data)
+    with pytest.raises(NonceFileCorrupt, match="ragmentation"):
+        NonceStore(path, clock=clock)
+
+
 def test_another_database_is_not_taken_over(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE wallet (key TEXT)")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet import protocol
+from perturbnet.clock import SystemClock
 from perturbnet.errors import Reject, TransportError
 from perturbnet.transport import Arrival, ClientLimits, Query
 from tests.unit.transport.peers import (
@@ -207,8 +208,12 @@ async def test_every_request_has_a_nonce_of_its_own() -> None:
         nonces.append(received.nonce)
         await replying(GOOD)(received, writer)
 
+    class StoppedClock(SystemClock):
+        def time_ns(self) -> int:
+            return 1_700_000_000_000_000_000
+
     async with misbehaving(note) as port:
-        arrivals = await client().query_round(
+        arrivals = await client(clock=StoppedClock()).query_round(
             [target(port, uid=uid) for uid in range(20)],
             Query.of(challenge()),
             deadline_s=5,

@@ -145,7 +145,6 @@ async def test_a_signature_for_the_other_path(tmp_path: Path) -> None:
         {http_auth.HEADER_SIGNATURE: "0x00"},
         {http_auth.HEADER_SIGNATURE: "zz"},
         {http_auth.HEADER_CRYPTO: "rot13"},
-        {http_auth.HEADER_SIGNATURE.lower(): "0x" + "00" * 64},  # a second one
     ],
 )
 async def test_malformed_signature_headers(tmp_path: Path, change: dict[str, str]) -> None:
@@ -153,6 +152,31 @@ async def test_malformed_signature_headers(tmp_path: Path, change: dict[str, str
     async with serving(tmp_path) as server:
         status, _ = await send(server.port, request(body, {**signed_headers(body), **change}))
     assert status == 401
+
+
+async def test_a_repeated_signature_header(tmp_path: Path) -> None:
+    body = protocol.encode(challenge())
+    headers = signed_headers(body)
+    async with serving(tmp_path) as server:
+        twice = request(body, {**headers, "x-bittensor-nonce": headers[http_auth.HEADER_NONCE]})
+        status, said = await send(server.port, twice)
+    assert (status, "appears 2 times" in said) == (401, True)
+
+
+async def test_one_key_has_one_name(tmp_path: Path) -> None:
+    """Another ss58 format of the same key would have nonces and a rate of its own."""
+
+    class Renamed:
+        crypto_type = sp_core.CRYPTO_SR25519
+        public_key = VALIDATOR.public_key
+        ss58_address = sp_core.ss58_encode(bytes(VALIDATOR.public_key), 0)
+
+        def sign(self, message: bytes) -> bytes:
+            return bytes(VALIDATOR.sign(message))
+
+    async with serving(tmp_path) as server:
+        status, said = await send(server.port, signed_request(signer=Renamed()))
+    assert (status, "format 42" in said) == (401, True)
 
 
 async def test_no_signature_at_all(tmp_path: Path) -> None:
