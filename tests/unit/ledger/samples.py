@@ -1,10 +1,10 @@
-"""Leaves and whole logs to test with: one leaf of each kind, arbitrary ones, and random but valid sequences."""
+"""Leaves and whole logs to test with: plain leaves, arbitrary ones, and random but valid sequences."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
     SubmissionLeaf,
     WeightsLeaf,
+    _hints,
 )
 from perturbnet.traversal import commit_to_keys, segment_key
 
@@ -57,16 +58,14 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
 
 def any_leaf(kind: type[Leaf]) -> st.SearchStrategy[Leaf]:
     """Any leaf of a kind."""
-    hints = get_type_hints(kind)
-    return st.builds(kind, **{entry.name: _values(hints[entry.name]) for entry in fields(kind)})
+    return st.builds(kind, **{name: _values(hint) for name, hint in _hints(kind.kind).items()})
 
 
 def plain(kind: type[Leaf], **values: Any) -> Any:
     """A leaf whose fields are 0, empty, or as given."""
     empty: dict[str, Any] = {}
-    for entry in fields(kind):
-        hint = get_type_hints(kind)[entry.name]
-        empty[entry.name] = getattr(hint, "__origin__", hint)()
+    for name, hint in _hints(kind.kind).items():
+        empty[name] = getattr(hint, "__origin__", hint)()
     return kind(**{**empty, **values})
 
 

@@ -204,7 +204,7 @@ def test_no_draw_beyond_the_rows() -> None:
 
 
 def test_epochs_follow_each_other() -> None:
-    """No image twice in an epoch: it begins anew only when all its rows were drawn, or are another data set's."""
+    """No image twice in an epoch: the next begins when all rows were drawn, or are another data set's."""
     log = started()
     refuse(log, epoch(1), "only 0 of its 12 rows")
     refuse(log, epoch(0), "only 0 of its 12 rows")
@@ -255,9 +255,9 @@ def test_weights_are_pending_until_their_outcome_is_known() -> None:
     entry = log.add(plain(WeightsLeaf))
     assert log.state.pending_weights == (entry.position, entry.leaf)
     log.add(SubmissionLeaf(entry.position, 0, "ambiguous", ""))
-    assert log.state.pending_weights is not None
+    assert log.state.pending_weights == (entry.position, entry.leaf)
     log.add(SubmissionLeaf(entry.position, 7, "applied", ""))
-    assert log.state.pending_weights is None
+    assert not log.state.pending_weights
     assert log.state.last_weights == (entry.position, entry.leaf)
     refuse(log, SubmissionLeaf(entry.position - 1, 7, "set", ""), "weights that are not at leaf")
 

@@ -1,4 +1,4 @@
-"""A disk that is full or fails: nothing half-written, a named error, and the store goes on when there is room."""
+"""A disk that is full or fails: nothing half-written, a named error, and the store goes on later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_full_disk_records_nothing_and_the_store_goes_on(filled: Path) -> None:
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count={pages}")
         for _ in range(3):
-            with pytest.raises(LedgerError, match="nothing was recorded.*full"):
+            with pytest.raises(LedgerError, match=r"nothing was recorded.*full"):
                 store.append([skip(number, "reason " * 50) for number in range(100)])
         assert store.size == len(list(store.entries())) == 200
         store._db.execute(f"PRAGMA max_page_count={pages * 10}")
