@@ -191,10 +191,8 @@ class LocalChain:
             try:
                 return await self.submit(keypair.ss58_address, payload, signature)
             except ChainRejected as error:
-                if (
-                    error.reason != "Stale" or attempt == _NONCE_ATTEMPTS
-                ):  # another process used the nonce first
-                    raise
+                if error.reason != "Stale" or attempt == _NONCE_ATTEMPTS:
+                    raise  # else another process with this hotkey used the nonce first
         raise AssertionError
 
     async def _ask(self, question: Callable[[Transaction], T]) -> T:

@@ -127,13 +127,31 @@ async def test_a_reused_uid_keeps_nothing_of_its_predecessor(make_net: MakeNet) 
     assert await refused(net.chain.serve(keypair(2), "203.0.113.5", 8091)) == "HotKeyNotRegisteredInNetwork"
 
 
+async def test_a_predecessor_that_returns_starts_anew(make_net: MakeNet) -> None:
+    net = await make_net(replace(OPEN, max_uids=2, min_non_immune_uids=0))
+    await net.register(1, STAKE)
+    await net.register(2, STAKE)
+    await net.local.advance(20)
+    await net.chain.set_weights(keypair(2), {0: 1}, 0)
+    await net.chain.serve(keypair(2), "203.0.113.5", 8091)
+    await net.chain.set_weights(keypair(1), {0: 1}, 0)
+    await net.local.advance(OPEN.tempo + 1)
+    assert [(await net.register(number, STAKE))[1] for number in (3, 2)] == [1, 0]
+    neuron = (await net.chain.metagraph()).registered(keypair(2).ss58_address)
+    assert (neuron.uid, neuron.ip, neuron.port) == (0, None, 0)
+    assert [(await net.chain.weights(uid)).weights for uid in (0, 1)] == [(), ()]
+
+
 async def test_an_immune_neuron_stays(make_net: MakeNet) -> None:
     net = await make_net(replace(OPEN, max_uids=2, min_non_immune_uids=0, immunity_period=30))
-    await net.register(1)
+    await net.register(1, STAKE)
     await net.local.advance(40)
+    await net.chain.set_weights(keypair(1), {0: 1}, 0)
     await net.register(2)
+    await net.local.advance(29)
+    assert (await net.register(3))[1] == 0  # uid 1 earned nothing, but is younger than the immunity period
     await net.local.advance(1)
-    assert (await net.register(3))[1] == 0  # uid 1 is younger than the immunity period
+    assert (await net.register(4))[1] == 1
 
 
 # Weights, shown at once ----------------------------------------------------------------------------
@@ -236,13 +254,15 @@ async def test_too_little_stake(make_net: MakeNet, rules: Rules) -> None:
 async def test_sealed_weights_are_invisible_until_their_reveal(make_net: MakeNet) -> None:
     net = await make_net(SEALED)
     await validator_and_miners(net)
-    await net.local.advance(
-        14
-    )  # block 15: the last of epoch 0, which ends where (block + netuid + 1) % 21 is 0
+    other, other_uid = await net.register(8, STAKE)
+    await net.local.advance(14)  # block 15, the last of epoch 0: (block + netuid + 1) // (tempo + 1)
     submission = await net.chain.set_weights(keypair(1), {1: 65535, 2: 9}, 0)
     assert submission.mode == "commit"
     hidden = await net.chain.weights(0)
     assert (hidden.weights, hidden.pending_commits, hidden.last_update) == ((), (15,), 15)
+    assert (await net.chain.weights(other_uid)).pending_commits == ()
+    await net.chain.set_weights(other, {1: 1}, 0)
+    assert (await net.chain.weights(0)).pending_commits == (15,)
     await net.local.advance(1)  # the first block of epoch 1
     revealed = await net.chain.weights(0)
     assert (revealed.weights, revealed.pending_commits) == (((1, 65535), (2, 9)), ())

@@ -145,6 +145,21 @@ async def test_one_silent_call_drops_the_connection_once(world: World) -> None:
     assert chain.connections == 2
 
 
+async def test_a_late_timeout_leaves_the_new_connection_alone(world: World) -> None:
+    chain = guarded(world, submit_deadline_s=4 * SHORT_S)
+    await chain.block()
+    world.twins[0].silent = True
+    late = asyncio.create_task(chain.serve(keypair(1), "203.0.113.5", 8091))
+    with pytest.raises(ChainTimeout, match="block"):
+        await chain.block()
+    await chain.block()
+    with pytest.raises(ChainTimeout, match="serve"):
+        await late
+    await chain.block()
+    assert chain.connections == 2
+    assert not world.twins[1].closed
+
+
 async def test_a_cancelled_caller_is_not_told_of_a_timeout(world: World) -> None:
     chain = guarded(world, read_deadline_s=20)
     await chain.block()
