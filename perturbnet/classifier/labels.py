@@ -15,8 +15,8 @@ from importlib import resources
 from perturbnet.errors import ModelError
 
 REFERENCE_LABELS = (
-    "arrow", "crescent", "cross", "disc", "half disc", "heart",
-    "hexagon", "hourglass", "ring", "square", "star", "triangle",
+    "crescent", "striped crescent", "cross", "striped cross", "heart", "striped heart",
+    "ring", "striped ring", "star", "striped star", "triangle", "striped triangle",
 )  # fmt: skip
 
 

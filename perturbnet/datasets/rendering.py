@@ -1,4 +1,4 @@
-"""The reference pictures: a shape and some clutter over a photograph, drawn in integers.
+"""The reference pictures: a figure and some clutter over a photograph, drawn in integers.
 
 A row is a pure function of (split, row, photographs): randomness from `draws`, rotation by rational points of
 the unit circle ((q² - p²), 2pq, (q² + p²)), coverage counted on a grid of 2×2 points per pixel, blending with
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.datasets.draws import Draws
-from perturbnet.datasets.shapes import SHAPES, UNIT, Grid, Inside, block, disc, rod
+from perturbnet.datasets.shapes import OUTLINES, UNIT, Grid, Inside, block, disc, rod, stripes
 
 Pixels = NDArray[np.uint8]
 Canvas = NDArray[np.int32]
 
 HEIGHT, WIDTH = 120, 150
 ROWS: Mapping[str, int] = MappingProxyType({"train": 2400, "test": 480})
-CLASSES = tuple(SHAPES)
+CLASSES = tuple(kind + name for name in OUTLINES for kind in ("", "striped "))
 _KEY = b"perturb/reference/1"
 _FULL = 64  # opacity is counted in 64ths
 _SUB = 2  # points per pixel and axis
@@ -51,7 +51,7 @@ def render(split: str, row: int, photographs: Sequence[Pixels]) -> tuple[Pixels,
     canvas = _background(draws, draws.one_of(photographs))
     for _ in range(draws.between(2, 5)):
         _draw_clutter(canvas, draws)
-    _draw_shape(canvas, draws, SHAPES[CLASSES[label]])
+    _draw_shape(canvas, draws, tuple(OUTLINES.values())[label // 2], striped=label % 2 == 1)
     for _ in range(draws.below(3)):
         _draw_clutter(canvas, draws)
     return canvas.astype(np.uint8), label
@@ -96,11 +96,18 @@ def _background(draws: Draws, photograph: Pixels) -> Canvas:
     return bright
 
 
-def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside) -> None:
+def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside, *, striped: bool) -> None:
+    """Draw a figure, almost opaque; if `striped`, every other stripe of 4 pixels is a few levels lighter or darker."""
     pose = _pose(draws, (HEIGHT // 2, 9), (WIDTH // 2, 12), (24, 38))
     counted, rows, columns = coverage(inside, pose)
-    colour = _contrasting(draws, _mean_colour(canvas[rows, columns]))
-    _blend(canvas[rows, columns], counted, colour, draws.between(34, 60))
+    window = canvas[rows, columns]
+    colour = _contrasting(draws, _mean_colour(window))
+    opacity, shade = draws.between(61, 64), draws.between(7, 12)
+    _blend(window, counted, colour, opacity)
+    if striped:
+        shaded = colour + (shade if int(colour.sum()) < 3 * 128 else -shade)
+        counted, _, _ = coverage(stripes(inside, 4 * UNIT // pose.radius), pose)
+        _blend(window, counted, np.clip(shaded, 0, 255), opacity)
 
 
 def _draw_clutter(canvas: Canvas, draws: Draws) -> None:

@@ -1,9 +1,10 @@
-"""Which points lie inside which shape: the twelve classes, in integers only.
+"""Which points lie inside which shape: the six outlines and the stripes, in integers only.
 
-Points are pairs of int32 arrays (|u|, |v| < 4000, so every product below fits) (u, v) in thousandths of the
-shape's radius, u to the right and v downwards. Curves are compared by squares and straight edges by cross
-products, so no square root, sine or rounding is involved and the answer is the same on every machine. The
-vertex tables are constants, computed once with pencil and paper (regular polygons) or drawn by hand.
+Points are pairs (u, v) of int32 arrays in thousandths of the shape's radius, u to the right and v downwards;
+their size stays below 4000, so every product here fits. Curves are compared by squares and straight edges by
+cross
+products: no square root, sine or rounding is involved, and the answer is the same on every machine. Vertices
+are written down as constants.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ UNIT = 1000
 Polygon = tuple[tuple[int, int], ...]
 
 TRIANGLE: Polygon = ((0, -980), (849, 490), (-849, 490))
-HEXAGON: Polygon = ((960, 0), (480, 831), (-480, 831), (-960, 0), (-480, -831), (480, -831))
 STAR: Polygon = (
     (0, -1000), (235, -324), (951, -309), (380, 124), (588, 809),
     (0, 400), (-588, 809), (-380, 124), (-951, -309), (-235, -324),
 )  # fmt: skip
-ARROW: Polygon = ((0, -1000), (720, -120), (290, -120), (290, 950), (-290, 950), (-290, -120), (-720, -120))
 
 
 def polygon(corners: Polygon) -> Inside:
@@ -59,11 +58,6 @@ def ring(u: Grid, v: Grid) -> Mask:
     return (square <= 940 * 940) & (square >= 520 * 520)
 
 
-def square(u: Grid, v: Grid) -> Mask:
-    """A square."""
-    return (np.abs(u) <= 740) & (np.abs(v) <= 740)
-
-
 def cross(u: Grid, v: Grid) -> Mask:
     """A plus sign with thick arms."""
     wide, tall = np.abs(u), np.abs(v)
@@ -83,34 +77,26 @@ def heart(u: Grid, v: Grid) -> Mask:
     return lobes | _HEART_POINT(u, v)
 
 
-def half(u: Grid, v: Grid) -> Mask:
-    """Half a disc."""
-    low = v + 400
-    return (low >= 0) & (u * u + low * low <= 960 * 960)
-
-
-def hourglass(u: Grid, v: Grid) -> Mask:
-    """Two triangles that meet at their tips."""
-    return (np.abs(u) * 10 <= np.abs(v) * 9 + 500) & (np.abs(v) <= 720)
-
-
-SHAPES: Mapping[str, Inside] = MappingProxyType(
+OUTLINES: Mapping[str, Inside] = MappingProxyType(
     {
-        "arrow": polygon(ARROW),
         "crescent": crescent,
         "cross": cross,
-        "disc": disc,
-        "half disc": half,
         "heart": heart,
-        "hexagon": polygon(HEXAGON),
-        "hourglass": hourglass,
         "ring": ring,
-        "square": square,
         "star": polygon(STAR),
         "triangle": polygon(TRIANGLE),
     }
 )
-"""Class text to test, in the order of the class index (alphabetical)."""
+"""Name to test. Each is a class twice: plain, and striped."""
+
+
+def stripes(inside: Inside, width: int) -> Inside:
+    """Return the test for every other stripe, `width` thousandths wide, of a figure."""
+
+    def striped(u: Grid, v: Grid) -> Mask:
+        return inside(u, v) & (v // width % 2 == 0)
+
+    return striped
 
 
 def rod(u: Grid, v: Grid) -> Mask:

@@ -8,22 +8,22 @@ import pytest
 from perturbnet.classifier.labels import REFERENCE_LABELS
 from perturbnet.datasets.reference import load_photographs, pinned_splits
 from perturbnet.datasets.rendering import CLASSES, HEIGHT, ROWS, WIDTH, Pose, coverage, render
-from perturbnet.datasets.shapes import SHAPES, UNIT
+from perturbnet.datasets.shapes import OUTLINES, UNIT, disc, stripes
 from perturbnet.images import pixel_digest
 
 FIRST_ROWS = (
-    "a217aab92741c363588962dbac9ca1d21e101d375a02c0de9d7cb34f5b299496",
-    "3087be14d4f18190dc9740718fc2125e994fb942b75e19919f4ebd9969cbf4f0",
-    "e5ed43efcd7d5f9942f67f3f60a0cf479a3b2addafc456bce9183fbf4a4b1676",
-    "f2dfd43a0b6b22d211cc6adbee2b865cde87e022d1dc09a982e4c687cb29a74c",
-    "3f8134d4cb1a3ca5c3d6d93fb85406771072369e5f17ad11df3a39b59ca18285",
-    "f7a221fcd6c27b1cc222e3822fdc0b2cde0dc46d0c48d6a26927071700619c52",
-    "004d7bcea8de0349eeaffc0c9c6bf35f369655aae496040f13d819715c79fbe4",
-    "03e71d83b6286ed2942941760d736421146ac155c814cf54d382e463e1733ffb",
-    "0da0735c0779d7194bdcfb27778b7ed0049962c96f17cc59878c5ee236063bff",
-    "9b124eae04af5dedc4c11b1302cb75501ab7bb2f5b7cc5cfc33b83317d5b9153",
-    "7db90c85177aa4cff74b7682aca19159e11d57632f713f772534876b695648f5",
-    "b7c1c5f383b2031a958642a41f4f828fafe4f62612d91fbec68117cbc28a2aea",
+    "f8286c7073f4e5155a7e970fe52def858276f9260dd3f232438ddd2460bf35b7",
+    "c9a62a0cd80840ee023900a00706393a0a5057b585b5498026ab951dfecc1167",
+    "34d55245a3362b924641ab351bed69e3b6b63d9dde5e5cae1ca2313c3f4b2640",
+    "6625361ddfa5e3726a6b22c7daee1d33953a14dc9dadab064f88b5001a5175b0",
+    "f5755492527c6231f39be461238314b6472d0e70c22cf29338de66dc9c03e0d5",
+    "48b96be7862df2b995495a171f5e7fefba6ab1f8237c1c9340e6077879a70f36",
+    "a7bac45a2e2940db635bd407435dbce34d1516349f5efe48bfab8479692a6250",
+    "243dd9de793e74cd9734a3ab334e6b4f776bb30d347cab85a13976a864a877d6",
+    "f0128dec19a7ca93f3244bf5aa8c5dd08f4c71c0e4706313fa057a7cc3607fbc",
+    "079d7d401b07919b2cdc516307d643a96652b1d727b0fb642a3255161bfc44b6",
+    "ae955815fbeb45891425722316fa602083fcfed2e8160b1ded1d97266352d8b1",
+    "eb63d42e695965d2e5e3d9da084ea7cc73ac7a47ffaf8b46805fefda7afee938",
 )
 
 PHOTOGRAPHS = (
@@ -70,28 +70,41 @@ def test_classes_are_the_networks_labels() -> None:
     assert CLASSES == REFERENCE_LABELS
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", OUTLINES)
 def test_a_shape_stays_within_its_radius(name: str) -> None:
     axis = np.arange(-2 * UNIT, 2 * UNIT, 20, dtype=np.int32)
     u, v = np.meshgrid(axis, axis)
-    inside = SHAPES[name](u, v)
+    inside = OUTLINES[name](u, v)
     assert inside.any()
     assert (u[inside] ** 2 + v[inside] ** 2).max() <= (UNIT * 108 // 100) ** 2
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", OUTLINES)
 def test_a_quarter_turn_moves_the_points_exactly(name: str) -> None:
-    upright, _, _ = coverage(SHAPES[name], Pose(60, 75, 30, 0, 1))
-    upside_down, _, _ = coverage(SHAPES[name], Pose(60, 75, 30, 1, 0))
+    upright, _, _ = coverage(OUTLINES[name], Pose(60, 75, 30, 0, 1))
+    upside_down, _, _ = coverage(OUTLINES[name], Pose(60, 75, 30, 1, 0))
     np.testing.assert_allclose(upside_down, upright[::-1, ::-1], atol=1)
 
 
 def test_coverage_of_a_disc_is_its_area() -> None:
-    counted, _, _ = coverage(SHAPES["disc"], Pose(60, 75, 40, 3, 8))
+    counted, _, _ = coverage(disc, Pose(60, 75, 40, 3, 8))
     assert counted.sum() / 4 == pytest.approx(np.pi * (0.9 * 40) ** 2, rel=0.01)
 
 
 def test_a_shape_at_the_border_is_cut() -> None:
-    counted, rows, columns = coverage(SHAPES["square"], Pose(0, 0, 30, 0, 1))
+    counted, rows, columns = coverage(OUTLINES["cross"], Pose(0, 0, 30, 0, 1))
     assert (rows.start, columns.start) == (0, 0)
     assert counted.shape == (rows.stop, columns.stop)
+
+
+def test_stripes_are_half_of_the_figure_and_within_it() -> None:
+    pose = Pose(60, 75, 40, 3, 8)
+    whole, _, _ = coverage(disc, pose)
+    striped, _, _ = coverage(stripes(disc, 100), pose)
+    assert (striped <= whole).all()
+    assert striped.sum() / whole.sum() == pytest.approx(0.5, abs=0.06)
+
+
+def test_every_outline_is_two_classes() -> None:
+    assert CLASSES[:2] == ("crescent", "striped crescent")
+    assert len(CLASSES) == len(set(CLASSES)) == 12
