@@ -1,4 +1,4 @@
-"""Settings: one registry, three sources, no global state. See `settings` for the list and `loading` for precedence."""
+"""Settings: one registry, three sources, no global state. `settings` lists them, `loading` has precedence."""
 
 from perturbnet.config.loading import FILE_VARIABLE, Loaded, load_settings, parse_value, require_live
 from perturbnet.config.settings import PREFIX, Setting, Settings, registry

@@ -1,14 +1,15 @@
-"""What a setting may be: one small class per kind, each with `parse` (text to value) and `allowed` (for people).
+"""What a setting may be: one small class per kind, with `parse` (text to value) and `allowed` (for people).
 
-Values arrive as text (environment, command line) or as TOML values; a TOML value is turned into text first, so both take
-the same path. Numbers stay `Decimal`, because a gate is compared as the rational its text names.
+Values arrive as text (environment, command line) or as TOML values; a TOML value is turned into text first,
+so both take the same path. Numbers stay `Decimal`, because a gate is compared as the rational its text names.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +52,10 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A decimal number within [minimum, maximum], kept exactly as written."""
+    """A decimal number within [minimum, maximum], kept exactly as written.
+
+    Six decimals at most: so `str` of the value is never in scientific notation, which records do not take.
+    """
 
     minimum: str
     maximum: str
@@ -59,16 +63,13 @@ class Number:
     @property
     def allowed(self) -> str:
         """See `Kind`."""
-        return f"a decimal number from {self.minimum} to {self.maximum}"
+        return f"a decimal number from {self.minimum} to {self.maximum}, at most 6 decimals"
 
     def parse(self, text: str) -> Decimal:
         """See `Kind`."""
-        if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", text):
+        if not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", text):
             raise ValueError(text)
-        try:
-            value = Decimal(text)
-        except InvalidOperation as error:
-            raise ValueError(text) from error
+        value = Decimal(text) or Decimal(0)  # never -0
         if not Decimal(self.minimum) <= value <= Decimal(self.maximum):
             raise ValueError(text)
         return value
@@ -141,6 +142,23 @@ class Location:
 
     def parse(self, text: str) -> Path:
         """See `Kind`."""
-        if not text or "\x00" in text:
+        if not text or not text.isprintable():
             raise ValueError(text)
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:  # ~somebody whom the system does not know
+            raise ValueError(text) from error
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP address, in its usual form."""
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind`."""
+        return "an IPv4 or IPv6 address"
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        return str(ip_address(text))

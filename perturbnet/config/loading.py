@@ -1,8 +1,10 @@
 """From command line, environment, file and defaults to `Settings`: in that order of precedence.
 
 A value of the wrong type or range, and an unknown `PERTURB_*` name or file key, is an error that names the
-setting, the value, where it came from and what is allowed. Nothing here reads the environment by itself: the
-caller passes it in.
+setting, the value, where it came from and what is allowed. The value of a secret is never shown. Nothing here
+reads the environment by itself: the caller passes it in.
+
+Source: TOML 1.0; the XDG base directory specification (a relative path in an XDG variable is ignored).
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
 from pathlib import Path
 
+from perturbnet.config.kinds import Flag, Integer, Location, Number
 from perturbnet.config.settings import PREFIX, Setting, Settings, registry
 from perturbnet.errors import ConfigError
 
 FILE_VARIABLE = "PERTURB_CONFIG"
+SMALLEST_EPSILON = Decimal("0.06")  # challenges.draw_epsilon begins there
+_LARGEST_EXPONENT = 30  # of a TOML number; written out, 1e999999999 would fill the memory
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def load_settings(
 
     """
     named = environment.get(FILE_VARIABLE)
-    path = file or (Path(named).expanduser() if named else None)
+    path = file or (Path(_at_home(named, environment)) if named else None)
     layers = [
         _Layer("command line", _checked_names(overrides or {}, "command line")),
         _Layer("environment", _environment_layer(environment)),
@@ -87,56 +95,82 @@ def require_live(loaded: Loaded) -> None:
         return
     for setting in registry():
         if setting.live and loaded.origins[setting.name] == "default":
-            raise ConfigError(setting.name, None, f"{setting.kind.allowed}; a live network needs it to be set")
+            raise ConfigError(
+                setting.name, None, f"{setting.kind.allowed}; a live network needs it to be set"
+            )
 
 
 def _resolve(setting: Setting, layers: list[_Layer], environment: Mapping[str, str]) -> tuple[object, str]:
     for layer in layers:
         if setting.name in layer.values:
-            return parse_value(setting, layer.values[setting.name], layer.source), layer.source
+            text = _located(setting, layer.values[setting.name], environment)
+            return parse_value(setting, text, layer.source), layer.source
     if setting.default is None:
         return None, "default"
-    return parse_value(setting, _default_text(setting, environment), "default"), "default"
+    text = _located(setting, _default_text(setting, environment), environment)
+    return parse_value(setting, text, "default"), "default"
 
 
 def _default_text(setting: Setting, environment: Mapping[str, str]) -> str:
     """The default; state and cache directories follow the XDG base directory specification."""
-    base = {"PERTURB_STATE_DIR": "XDG_STATE_HOME", "PERTURB_CACHE_DIR": "XDG_CACHE_HOME"}.get(setting.name)
-    if base and environment.get(base):
-        return str(Path(environment[base]) / "perturb")
+    base = {"PERTURB_STATE_DIR": "XDG_STATE_HOME", "PERTURB_CACHE_DIR": "XDG_CACHE_HOME"}.get(
+        setting.name, ""
+    )
+    folder = environment.get(base, "")
+    if folder.startswith("/"):
+        return str(Path(folder) / "perturb")
     return setting.default or ""
 
 
+def _located(setting: Setting, text: str, environment: Mapping[str, str]) -> str:
+    return _at_home(text, environment) if isinstance(setting.kind, Location) else text
+
+
+def _at_home(text: str, environment: Mapping[str, str]) -> str:
+    """`~` is the HOME of the environment that was passed in."""
+    home = environment.get("HOME", "")
+    return home + text[1:] if home and (text == "~" or text.startswith("~/")) else text
+
+
 def _environment_layer(environment: Mapping[str, str]) -> Mapping[str, str]:
-    ours = {name: text for name, text in environment.items() if name.startswith(PREFIX) and name != FILE_VARIABLE}
     known = {setting.name for setting in registry()}
-    others = {name: environment[name] for name in known & set(environment)}
-    return _checked_names({**ours, **others}, "environment")
+    ours = {
+        name: text
+        for name, text in environment.items()
+        if name in known or (name.startswith(PREFIX) and name != FILE_VARIABLE)
+    }
+    return _checked_names(ours, "environment")
 
 
 def _file_layer(path: Path) -> Mapping[str, str]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
         raise ConfigError(FILE_VARIABLE, str(path), f"a readable TOML file ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:  # the parser lets int and Decimal raise
         raise ConfigError(FILE_VARIABLE, str(path), f"a valid TOML file ({error})") from None
-    keys = {setting.key: setting.name for setting in registry()}
-    named = {keys.get(key, key): value for key, value in table.items()}
-    unknown = sorted(set(table) - set(keys))
-    if unknown:
-        raise _unknown(unknown[0], list(keys), f"file {path}")
-    return {name: _toml_text(name, value, path) for name, value in named.items()}
+    settings = {setting.key: setting for setting in registry()}
+    for key in table:
+        if key not in settings:
+            raise _unknown(key, list(settings), f"file {path}")
+    return {settings[key].name: _toml_text(settings[key], value, path) for key, value in table.items()}
 
 
-def _toml_text(name: str, value: object, path: Path) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int)):
-        return str(value)
-    if isinstance(value, float):
-        return format(value, "f").rstrip("0").rstrip(".") if "e" in repr(value) else repr(value)
-    raise ConfigError(name, value, "a text, a number, true or false", source=f"file {path}")
+def _toml_text(setting: Setting, value: object, path: Path) -> str:
+    """A TOML value as the text an operator would write; one of another type than the setting's is refused."""
+    is_number = isinstance(setting.kind, (Integer, Number))
+    match value:
+        case str():
+            return value
+        case bool() if isinstance(setting.kind, Flag):
+            return "true" if value else "false"
+        case int() if is_number and not isinstance(value, bool):
+            return str(value)
+        case Decimal() if is_number and value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT:
+            return format(value, "f")
+        case _:
+            shown = "(hidden)" if setting.secret else value
+            raise ConfigError(setting.name, shown, setting.kind.allowed, source=f"file {path}")
 
 
 def _checked_names(values: Mapping[str, str], source: str) -> Mapping[str, str]:
@@ -148,22 +182,37 @@ def _checked_names(values: Mapping[str, str], source: str) -> Mapping[str, str]:
 
 
 def _unknown(name: str, known: list[str], source: str) -> ConfigError:
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f"a known setting; did you mean {close[0]}?" if close else "a known setting: see `perturb config show`"
-    return ConfigError(name, "this name", meant, source=source)
+    """An unknown name; its value may be a secret under a misspelt name, so it is not shown."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    wanted = name.casefold()
+    close = difflib.get_close_matches(wanted, folded, n=1)
+    close += difflib.get_close_matches(wanted.removeprefix(PREFIX.casefold()), folded, n=1)
+    meant = f"; did you mean {folded[close[0]]}?" if close else ": see `perturb config show`"
+    return ConfigError(name, "this name", f"a known setting{meant}", source=source)
 
 
 def _check_together(settings: Settings) -> None:
     """Checks across settings."""
-    if settings.min_linf_delta >= settings.max_linf_delta:
-        allowed = f"less than PERTURB_MAX_LINF_DELTA ({settings.max_linf_delta})"
-        raise ConfigError("PERTURB_MIN_LINF_DELTA", str(settings.min_linf_delta), allowed)
-    if settings.linf_component_weight + settings.rmse_component_weight == 0:
-        raise ConfigError("PERTURB_LINF_COMPONENT_WEIGHT", "0", "not 0 together with PERTURB_RMSE_COMPONENT_WEIGHT")
-    if settings.perturbation_weight + settings.speed_weight > 1:
-        total = settings.perturbation_weight + settings.speed_weight
-        raise ConfigError("PERTURB_SPEED_WEIGHT", str(settings.speed_weight), f"1 with PERTURB_PERTURBATION_WEIGHT, not {total}")
+    _check_rules(settings)
     if settings.secret_seed is not None and settings.network != "local":
-        raise ConfigError("PERTURB_SECRET_SEED", "(hidden)", "unset unless NETWORK=local: it makes tomorrow's images known")
+        allowed = "unset unless NETWORK=local: it makes tomorrow's images known"
+        raise ConfigError("PERTURB_SECRET_SEED", "(hidden)", allowed)
     if settings.network == "local" and settings.local_chain is None:
         raise ConfigError("PERTURB_LOCAL_CHAIN", None, "a chain file, because NETWORK=local")
+
+
+def _check_rules(settings: Settings) -> None:
+    low, high = settings.min_linf_delta, settings.max_linf_delta
+    if low >= high:
+        raise ConfigError("PERTURB_MIN_LINF_DELTA", str(low), f"less than PERTURB_MAX_LINF_DELTA ({high})")
+    cap = min(high, SMALLEST_EPSILON)
+    if max(1, ceil(Fraction(low) * 255)) > floor(Fraction(cap) * 255):
+        allowed = f"one that leaves a whole level of 1/255 up to {cap}, or no answer could succeed"
+        raise ConfigError("PERTURB_MIN_LINF_DELTA", str(low), allowed)
+    if settings.linf_component_weight + settings.rmse_component_weight == 0:
+        allowed = "not 0 together with PERTURB_RMSE_COMPONENT_WEIGHT"
+        raise ConfigError("PERTURB_LINF_COMPONENT_WEIGHT", str(settings.linf_component_weight), allowed)
+    total = settings.perturbation_weight + settings.speed_weight
+    if not 0 < total <= 1:
+        allowed = f"more than 0 and at most 1 in sum with PERTURB_PERTURBATION_WEIGHT, not {total}"
+        raise ConfigError("PERTURB_SPEED_WEIGHT", str(settings.speed_weight), allowed)
