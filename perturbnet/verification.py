@@ -196,7 +196,8 @@ def _read_message(task: Task, body: bytes) -> AttackResponse:
     """Check 1."""
     response = parse(AttackResponse, body, max_bytes=task.max_body_bytes)
     if (response.task_id, response.challenge_id) != (task.task_id, task.challenge_id):
-        raise MessageError(Reject.BAD_MESSAGE, f"expected task {task.task_id!r}, got {response.task_id!r}")
+        expected, got = f"{task.task_id} {task.challenge_id}", f"{response.task_id} {response.challenge_id}"
+        raise MessageError(Reject.BAD_MESSAGE, f"expected task {expected}, got {got}")
     if response.perturbed_image_b64 is None:
         raise MessageError(Reject.NO_IMAGE, "the miner found none")
     return response
