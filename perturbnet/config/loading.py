@@ -183,12 +183,14 @@ def _checked_names(values: Mapping[str, str], source: str) -> Mapping[str, str]:
 
 def _unknown(name: str, known: list[str], source: str) -> ConfigError:
     """An unknown name; its value may be a secret under a misspelt name, so it is not shown."""
-    folded = {candidate.casefold(): candidate for candidate in known}
-    wanted = name.casefold()
-    close = difflib.get_close_matches(wanted, folded, n=1)
-    close += difflib.get_close_matches(wanted.removeprefix(PREFIX.casefold()), folded, n=1)
+    folded = {_stem(candidate): candidate for candidate in known}
+    close = difflib.get_close_matches(_stem(name), folded, n=1)
     meant = f"; did you mean {folded[close[0]]}?" if close else ": see `perturb config show`"
     return ConfigError(name, "this name", f"a known setting{meant}", source=source)
+
+
+def _stem(name: str) -> str:
+    return name.casefold().removeprefix(PREFIX.casefold())
 
 
 def _check_together(settings: Settings) -> None:

@@ -78,7 +78,7 @@ class Settings:
         "NETWORK",
         Text(r"finney|test|local|wss?://\S{1,256}", "finney, test, local or a ws(s):// address"),
         "finney",
-        "chain: finney, test, local (a file, see PERTURB_LOCAL_CHAIN) or an endpoint",
+        "the chain; local is a file, see PERTURB_LOCAL_CHAIN",
         live=True,
     )
     hf_token: str | None = _shared("HF_TOKEN", Text(), None, "token for the model hub", secret=True)

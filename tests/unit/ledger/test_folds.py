@@ -253,12 +253,13 @@ def test_metagraph_that_makes_no_sense_refused(neurons: list[list[int | str]]) -
 def test_weights_are_pending_until_their_outcome_is_known() -> None:
     log = started()
     entry = log.add(plain(WeightsLeaf))
-    assert log.state.pending_weights == (entry.position, entry.leaf)
-    log.add(SubmissionLeaf(entry.position, 0, "ambiguous", ""))
-    assert log.state.pending_weights == (entry.position, entry.leaf)
-    log.add(SubmissionLeaf(entry.position, 7, "applied", ""))
-    assert not log.state.pending_weights
-    assert log.state.last_weights == (entry.position, entry.leaf)
+    place = (entry.position, entry.leaf)
+    pending = [log.state.pending_weights]
+    for outcome in ("ambiguous", "applied"):
+        log.add(SubmissionLeaf(entry.position, 7, outcome, ""))
+        pending.append(log.state.pending_weights)
+    assert pending == [place, place, None]
+    assert log.state.last_weights == place
     refuse(log, SubmissionLeaf(entry.position - 1, 7, "set", ""), "weights that are not at leaf")
 
 
