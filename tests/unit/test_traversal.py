@@ -1,4 +1,4 @@
-"""Every row once an epoch, in an order that follows from the secret: restarts rebuild it, auditors replay it."""
+"""Every row once an epoch, in an order that follows from the secret; restarts rebuild it, auditors too."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_seeds_belong_to_one_draw_and_one_purpose() -> None:
 def test_numbers_have_no_modulo_bias() -> None:
     """With a bound of 3·2^62, `number % bound` alone would fall below 2^62 in half of all cases, not a third.
 
-    9,000 numbers: 3,000 in each third, standard deviation 44.7. Naively it would be 4,500, 33 deviations away.
+    9,000 numbers: 3,000 in each third, standard deviation 44.7. Naively 4,500: 33 deviations away.
     """
     bound, key = 3 << 62, segment_key(SECRET, 0)
     number_below = keyed_numbers(key)
