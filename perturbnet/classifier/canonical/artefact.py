@@ -1,42 +1,51 @@
 """The artefact: one file of integers that is the model. Its SHA-256 is the model's name.
 
-The container is safetensors (a little-endian u64 with the header's length, a JSON header, the tensors' bytes), written by
-ourselves in one canonical way: tensors by falling size of their elements, then by name, so that all lie aligned; the header is
-canonical JSON, padded with spaces to a multiple of 8.
+The container is safetensors (a little-endian u64 with the header's length, a JSON header, the tensors'
+bytes), written by ourselves in one canonical way: tensors by falling size of their elements, then by name,
+so that all lie aligned; the header is canonical JSON, padded with spaces to a multiple of 8.
 
-| tensor           | type, shape             | meaning                                                              |
-|------------------|-------------------------|----------------------------------------------------------------------|
-| `program`        | i64 (steps, 15)         | what is computed, one step a row; columns are `Step`'s fields         |
-| `weights.N`      | i32 (k, k, cin, cout), depthwise (k, k, c) | integer weights w                                  |
-| `exponents.N`    | i32 (cout)              | the real weight is w · 2^-exponent                                    |
-| `bias.N`         | f64 (cout)              | real bias; rounded to the accumulator's grid for each image           |
-| `silu`, `sigmoid`| i64 (131073, 2)         | `tables`                                                              |
-| `labels`         | u8                      | UTF-8, one text a line, in order of index                             |
-| `preprocessing`  | i64 (2)                 | side S of the input, coefficient bits                                 |
-| `name`           | u8                      | UTF-8: the network's name                                             |
+| tensor            | type, shape                                | meaning                                  |
+|-------------------|--------------------------------------------|------------------------------------------|
+| `program`         | i64 (steps, 15)                            | what is computed: a row is a `Step`      |
+| `weights.N`       | i32 (k, k, cin, cout), depthwise (k, k, c) | integer weights w                        |
+| `exponents.N`     | i32 (cout)                                 | the real weight is w · 2^-exponent       |
+| `bias.N`          | f64 (cout)                                 | real bias, rounded for each image        |
+| `silu`, `sigmoid` | i64 (131073, 2)                            | see `tables`                             |
+| `labels`          | u8                                         | UTF-8, one text a line, by index         |
+| `preprocessing`   | i64 (2)                                    | side S of the input, coefficient bits    |
+| `name`            | u8                                         | UTF-8: the network's name                |
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet import canonical
-from perturbnet.errors import DigestMismatch, ModelError
+from perturbnet.artifacts import replace_durably
+from perturbnet.errors import ArtifactMissing, DigestMismatch, ModelError
 
 FORMAT = "perturb-model-1"
-_TYPES = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "F64": np.dtype("<f8"), "U8": np.dtype("u1")}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "F64": np.dtype("<f8"),
+    "U8": np.dtype("u1"),
+}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _MAX_HEADER = 16 * 1024 * 1024
+_LEAST_SIZE = 8
+HINT = "`perturb model compile` makes it from the pinned weights."
 
 
 class Op(IntEnum):
@@ -56,7 +65,10 @@ class Act(IntEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One row of the program, all integers. Sizes are pixels and channels; `layer` numbers weights, exponents, bias."""
+    """One row of the program, all integers.
+
+    Sizes are pixels and channels; `layer` numbers weights, exponents and bias.
+    """
 
     op: int
     layer: int
@@ -111,8 +123,29 @@ class Artefact:
     sigmoid: NDArray[np.int64]
 
     def encode(self) -> bytes:
-        """The file's bytes; the same for the same model, always."""
-        return _encode(self._tensors())
+        """Return the file's bytes; the same for the same model, always."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The file's bytes, a tensor at a time: header first."""
+        tensors = self._tensors()
+        ordered = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+        header: dict[str, Any] = {"__metadata__": {"format": FORMAT}}
+        offset = 0
+        for name in ordered:
+            array = tensors[name]
+            header[name] = {
+                "dtype": _NAMES[array.dtype.newbyteorder("<")],
+                "shape": list(array.shape),
+                "data_offsets": [offset, offset + array.nbytes],
+            }
+            offset += array.nbytes
+        text = canonical.encode(header)
+        text += b" " * (-len(text) % 8)
+        yield struct.pack("<Q", len(text)) + text
+        for name in ordered:
+            array = np.ascontiguousarray(tensors[name])
+            yield array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         rows = [[getattr(step, name) for name in STEP_FIELDS] for step in self.steps]
@@ -131,72 +164,81 @@ class Artefact:
         return found
 
 
+def write_artefact(artefact: Artefact, path: Path) -> str:
+    """Write a model, whole or not at all, and return its SHA-256."""
+    digest = hashlib.sha256()
+
+    def write(file: BinaryIO) -> None:
+        for piece in artefact.pieces():
+            digest.update(piece)
+            file.write(piece)
+
+    replace_durably(path, write)
+    return digest.hexdigest()
+
+
 def read_artefact(path: Path, *, sha256: str | None = None) -> tuple[Artefact, str]:
     """Read a model and its SHA-256; weights stay memory-mapped.
 
     Raises:
+        ArtifactMissing: there is no such file.
         ModelError: not such a file.
         DigestMismatch: not the one that was asked for.
 
     """
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    digest = hashlib.sha256(data).hexdigest()
+    if not path.is_file():
+        raise ArtifactMissing(f"{path} does not exist", hint=HINT)
+    if path.stat().st_size < _LEAST_SIZE:
+        raise ModelError(f"{path} is too short to be a model: {path.stat().st_size} bytes")
+    return decode_artefact(np.memmap(path, dtype=np.uint8, mode="r"), str(path), sha256=sha256)
+
+
+def decode_artefact(
+    data: NDArray[np.uint8], where: str, *, sha256: str | None = None
+) -> tuple[Artefact, str]:
+    """Read a model from its bytes (u8), and their SHA-256; `where` names them in errors.
+
+    Raises:
+        ModelError, DigestMismatch: see `read_artefact`.
+
+    """
+    digest = hashlib.sha256(data.data).hexdigest()
     if sha256 is not None and digest != sha256:
-        raise DigestMismatch(str(path), sha256, digest)
-    return _assemble(_decode(data, path), path), digest
+        raise DigestMismatch(where, sha256, digest, hint=HINT)
+    return _assemble(_decode(data, where), where), digest
 
 
-def _encode(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT}}
-    parts, offset = [], 0
-    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
-        array = np.ascontiguousarray(tensors[name])
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        body = array.tobytes()
-        header[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + len(body)],
-        }
-        parts.append(body)
-        offset += len(body)
-    text = canonical.encode(header)
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(parts)
-
-
-def _decode(data: NDArray[np.uint8], path: Path) -> dict[str, NDArray[Any]]:
-    if len(data) < 8:
-        raise ModelError(f"{path} is too short to be a model: {len(data)} bytes")
+def _decode(data: NDArray[np.uint8], where: str) -> dict[str, NDArray[Any]]:
+    if len(data) < _LEAST_SIZE:
+        raise ModelError(f"{where} is too short to be a model: {len(data)} bytes")
     (length,) = struct.unpack("<Q", data[:8].tobytes())
     if length > min(_MAX_HEADER, len(data) - 8):
         raise ModelError(
-            f"{path}: a header of {length} bytes; at most {_MAX_HEADER} and the file are allowed"
+            f"{where}: a header of {length} bytes; at most {_MAX_HEADER} and the file are allowed"
         )
     try:
         header = json.loads(data[8 : 8 + length].tobytes())
         if header.pop("__metadata__") != {"format": FORMAT}:
-            raise ModelError(f"{path} is not of format {FORMAT}")
+            raise ModelError(f"{where} is not of format {FORMAT}")
         body = data[8 + length :]
         return {name: _tensor(body, entry) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is not a readable model: {error!r}") from None
+        raise ModelError(f"{where} is not a readable model: {error!r}") from None
 
 
 def _tensor(body: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
     start, end = entry["data_offsets"]
-    dtype = _TYPES[entry["dtype"]]
+    dtype: np.dtype[Any] = _TYPES[entry["dtype"]]
     shape = tuple(int(side) for side in entry["shape"])
-    if not 0 <= start <= end <= len(body) or end - start != dtype.itemsize * int(
-        np.prod(shape, dtype=object)
-    ):
+    if not 0 <= start <= end <= len(body) or end - start != dtype.itemsize * math.prod(shape):
         raise ValueError(f"offsets {start} to {end} do not fit {dtype} {shape}")
     if start % dtype.itemsize:
         raise ValueError(f"{dtype} at offset {start} is not aligned")
-    return body[start:end].view(dtype).reshape(shape)
+    found: NDArray[Any] = body[start:end].view(dtype).reshape(shape)
+    return found
 
 
-def _assemble(tensors: dict[str, NDArray[Any]], path: Path) -> Artefact:
+def _assemble(tensors: dict[str, NDArray[Any]], where: str) -> Artefact:
     try:
         count = sum(name.startswith("weights.") for name in tensors)
         size, bits = (int(value) for value in tensors["preprocessing"])
@@ -214,4 +256,4 @@ def _assemble(tensors: dict[str, NDArray[Any]], path: Path) -> Artefact:
             sigmoid=tensors["sigmoid"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: a tensor is missing or malformed: {error!r}") from None
+        raise ModelError(f"{where}: a tensor is missing or malformed: {error!r}") from None

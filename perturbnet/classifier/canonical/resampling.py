@@ -1,12 +1,15 @@
 """The canonical preprocessing: bicubic resize and centre crop in integers, one rounding at the end.
 
-The rational coefficients of `preprocessing.axis_maps` are rounded, half to even, to multiples of 2^-22; what a row's sum then
-misses of 1 goes to its largest coefficient (the first of them). Both passes are sums of integers below 2^53:
+The rational coefficients of `preprocessing.axis_maps` are rounded, half to even, to multiples of 2^-22; what
+a row's sum then misses of 1 goes to its largest coefficient (the first of them). Both passes are sums of
+integers below 2^53:
 
     V = Σ rows · v · columns            v: levels 0 to 255, V in units of 2^-44
-    X = 2·V - 255                        in units of 2^-43, exact
+    X = 2·V - 255                       in units of 2^-43, exact
 
-Either pass may come first. X is the network's input before its one rounding (see `engine`). Source: canonical-inference.md, "Preprocessing".
+Either pass may come first. X is the network's input before its one rounding (see `engine`).
+
+Source: canonical-inference.md, "Preprocessing".
 """
 
 from __future__ import annotations
@@ -32,14 +35,14 @@ def coefficients(height: int, width: int, size: int, bits: int) -> tuple[Doubles
     """
     rows, columns = (_dense(axis, bits) for axis in axis_maps(height, width, size))
     if largest_sum(rows, columns, bits) + 255 * 2 ** (2 * bits - 1) > 2**53:
-        raise ModelError(f"an image of {width}×{height} cannot be resized to {size} exactly with {bits} bits")
+        raise ModelError(f"no exact resize of {width}×{height} to {size} with {bits} bits")
     rows.setflags(write=False)
     columns.setflags(write=False)
     return rows, columns
 
 
 def largest_sum(rows: Doubles, columns: Doubles, bits: int) -> int:
-    """A bound on every partial sum of both passes: the first gives at most 255·Σ⁺, the second Σ|c| times that."""
+    """Bound every partial sum of both passes: the first gives at most 255·Σ⁺, the second Σ|c| times that."""
     spread = [int(np.abs(side).sum(axis=1).max()) for side in (rows, columns)]
     positive = [(total + (1 << bits)) // 2 for total in spread]
     return 255 * max(positive[0] * spread[1], positive[1] * spread[0])
