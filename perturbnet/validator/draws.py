@@ -5,8 +5,8 @@ Rules
   changed: then epoch 0 begins anew, and the log says so.
 - A draw is taken for good by its challenge leaf or its skip leaf. One that was drawn but never recorded is
   drawn again, in this process or the next: nobody has seen it.
-- The key of a segment is published when every draw of the segment has its leaf and no round is open. An epoch
-  that a changed data set ends is over too: the keys of all its segments that were begun are published.
+- The key of a segment is published when every draw of the segment has its leaf and no round is open; of an
+  epoch that a changed data set ends, the segments that were over.
 - Nothing is written before the first draw is asked for, so a round that a crash left open is closed first.
 """
 
@@ -89,12 +89,16 @@ class Draws:
     def publish_segments(self) -> None:
         """Publish the keys of the segments that are over, unless a round is open."""
         progress = self._journal.state.epoch
-        if progress is None or self._traversal is None or self._journal.state.open_round is not None:
+        if progress is None or self._journal.state.open_round is not None:
             return
-        if progress.cursor == progress.leaf.rows:
-            self._publish(progress, segment_count(progress.leaf.rows))
-        else:
-            self._publish(progress, progress.cursor // SEGMENT_DRAWS)
+        whole = progress.cursor == progress.leaf.rows
+        over = segment_count(progress.cursor) if whole else progress.cursor // SEGMENT_DRAWS
+        if progress.segments_revealed == over:
+            return
+        epoch, secret = progress.leaf.epoch, self._secret_of(progress)
+        for segment in range(progress.segments_revealed, over):
+            self._journal.append(SegmentLeaf(epoch, segment, segment_key(secret, segment).hex()))
+            log.info("Segment %d of epoch %d is over; its key is published", segment, epoch)
 
     def _taken(self, draw: Draw) -> bool:
         progress = self._journal.state.epoch
@@ -117,7 +121,7 @@ class Draws:
         progress = self._journal.state.epoch
         if progress is None:
             return self._begin(0, "first")
-        self._publish(progress, segment_count(progress.cursor))
+        self.publish_segments()
         return self._begin(0, "fingerprint_changed")
 
     def _begin(self, epoch: int, reason: str) -> Traversal:
@@ -134,16 +138,6 @@ class Draws:
         log.info("Epoch %d begins: %d rows (%s)", epoch, rows, reason)
         self._traversal, self._newest = Traversal(secret, rows, epoch=epoch), None
         return self._traversal
-
-    def _publish(self, progress: EpochProgress, over: int) -> None:
-        """Publish the keys of the segments before `over` that are not public yet."""
-        if progress.segments_revealed >= over:
-            return
-        secret = self._secret_of(progress)
-        for segment in range(progress.segments_revealed, over):
-            key = segment_key(secret, segment)
-            self._journal.append(SegmentLeaf(progress.leaf.epoch, segment, key.hex()))
-            log.info("Segment %d of epoch %d is over; its key is published", segment, progress.leaf.epoch)
 
     def _secret_of(self, progress: EpochProgress) -> bytes:
         secret, leaf = self._journal.store.secret_of(progress.position), progress.leaf

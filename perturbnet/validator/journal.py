@@ -1,13 +1,14 @@
-"""The ledger and its fold, kept in step: what is appended is on disk first, and in the state then."""
+"""The ledger and its fold, kept in step: what can follow is on disk first, and in the state then."""
 
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
-from perturbnet.errors import LedgerCorrupt
-from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, fold
+from perturbnet.errors import LedgerCorrupt, LedgerError
+from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, fold, leaf_hash
 from perturbnet.ledger.leaves import ConfigLeaf, EpochLeaf, MetagraphLeaf, RulesLeaf
 
 LEDGER_FILE = "ledger.sqlite"
@@ -40,16 +41,22 @@ class Journal:
             log.info("Resuming: %d leaves, round %d", self.state.size, self.state.rounds)
 
     def append(self, *leaves: Leaf) -> list[Entry]:
-        """Append leaves in one transaction, then fold them."""
+        """Append leaves in one transaction, then take them into the state.
+
+        Raises:
+            LedgerError: nothing was recorded: the disk, or a leaf that cannot follow the ones before it.
+
+        """
+        following = self._follow(*leaves)
         entries = self.store.append(leaves)
-        for entry in entries:
-            self.state.apply(entry)
+        self.state = following
         return entries
 
     def append_epoch(self, leaf: EpochLeaf, secret: bytes) -> Entry:
-        """Begin an epoch: its leaf and its secret in one transaction."""
+        """Begin an epoch: its leaf and its secret in one transaction; raises as `append`."""
+        following = self._follow(leaf)
         entry = self.store.append_epoch(leaf, secret)
-        self.state.apply(entry)
+        self.state = following
         return entry
 
     def leaf_at(self, position: int, kind: type[AnyLeaf]) -> AnyLeaf:
@@ -84,6 +91,17 @@ class Journal:
     def close(self) -> None:
         """Close the log."""
         self.store.close()
+
+    def _follow(self, *leaves: Leaf) -> LedgerState:
+        """The state after these leaves; what cannot be folded must not reach the disk: no start reads it."""
+        following = deepcopy(self.state)
+        for leaf in leaves:
+            entry = Entry(following.size, leaf_hash(leaf.encode()), leaf)
+            try:
+                following.apply(entry)
+            except LedgerCorrupt as error:
+                raise LedgerError(f"not recorded: {error.message}") from error
+        return following
 
 
 def _without_block(leaf: RulesLeaf) -> tuple[object, ...]:

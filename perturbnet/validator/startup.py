@@ -10,13 +10,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 
-from pydantic import ValidationError
-
 from perturbnet import __version__
 from perturbnet.classifier import Engine
 from perturbnet.config import Settings
 from perturbnet.datasets import SourceIdentity
-from perturbnet.errors import ConfigError
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.protocol import Rules, protocol_fingerprint
 from perturbnet.selection import SelectionRules
@@ -36,20 +33,10 @@ LIBRARIES = ("torch", "timm", "numpy", "pillow", "datasets", "bittensor")
 
 
 def build_rules(settings: Settings) -> Rules:
-    """The rules that travel with every challenge; numbers as decimal text, never in scientific notation.
-
-    Raises:
-        ConfigError: settings that do not make rules, for example a number of more than twelve decimals.
-
-    """
-    texts = {name: format(getattr(settings, name), "f") for name in DECIMAL_RULES}
+    """The rules that travel with every challenge; settings have six decimals at most, so `str` is plain."""
+    texts = {name: str(getattr(settings, name)) for name in DECIMAL_RULES}
     timeout_ms = int(settings.timeout_seconds * 1000)
-    try:
-        return Rules(version=settings.rules_version, timeout_ms=timeout_ms, **texts)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the gates and weights together"
-        raise ConfigError(where, fault["input"] if fault["loc"] else texts, fault["msg"]) from None
+    return Rules(version=settings.rules_version, timeout_ms=timeout_ms, **texts)
 
 
 def build_policy(settings: Settings, rules: Rules, fingerprint: str) -> RoundPolicy:
