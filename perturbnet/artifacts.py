@@ -61,8 +61,10 @@ def verify_file(path: Path, pin: Pin, *, hint: str = "") -> Path:
     return path
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put `data` at `path`, whole or not at all, and return only when it would survive a power cut.
+
+    `mode` is the file's mode, whatever the umask; a secret wants 0o600.
 
     Raises:
         OSError: the disk is full, or the folder does not exist or may not be written to. `path` is then as
@@ -73,10 +75,10 @@ def write_durably(path: Path, data: bytes) -> None:
     def write(file: BinaryIO) -> None:
         file.write(data)
 
-    replace_durably(path, write)
+    replace_durably(path, write, mode=mode)
 
 
-def replace_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def replace_durably(path: Path, write: Callable[[BinaryIO], None], *, mode: int = 0o644) -> None:
     """Like `write_durably`, for content too large to hold: `write` fills the temporary file.
 
     Raises:
@@ -86,6 +88,7 @@ def replace_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
     with _temporary(path) as (file, temporary):
         write(file)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
         temporary.replace(path)
     _sync_folder(path.parent)

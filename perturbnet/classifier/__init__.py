@@ -1,24 +1,72 @@
-"""The classifier: pixels in, label out. `open_engine` is the door; torch is imported only behind it."""
+"""The classifier: pixels in, label out. `open_engine` is the door; torch is imported only behind it.
+
+Verdicts are made by an engine that is `reproducible`; searching, with gradients, by `open_oracle`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
 
-from perturbnet.classifier.engine import Classification, Engine, Float32Engine
+from perturbnet.classifier.engine import Classification, Engine, Float32Engine, Float64Engine
+from perturbnet.errors import ConfigError
 
-__all__ = ["Classification", "Engine", "Float32Engine", "open_engine"]
+if TYPE_CHECKING:
+    from perturbnet.classifier.oracle import FloatOracle
+
+__all__ = [
+    "ENGINES",
+    "Classification",
+    "Engine",
+    "Float32Engine",
+    "Float64Engine",
+    "open_engine",
+    "open_oracle",
+]
+
+ENGINES = ("float64", "integer", "float32", "float64-plain")
 
 
-def open_engine(profile: str, *, cache_dir: Path, device: str = "auto") -> Float32Engine:
-    """Open the engine of a profile (`reference`, `imagenet100`) with verified weights.
+@overload
+def open_engine(
+    profile: str, *, cache_dir: Path, device: str = ..., kind: Literal["float32", "float64-plain"] = ...
+) -> Float32Engine: ...
+@overload
+def open_engine(profile: str, *, cache_dir: Path, device: str = ..., kind: str) -> Engine: ...
+def open_engine(
+    profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float32"
+) -> Engine | Float32Engine:
+    """Open an engine of a profile (`reference`, `imagenet100`), verified.
+
+    `float64` and `integer` are canonical: one digest of logits on every machine. `float32` and `float64-plain`
+    run the float weights, and their last bits depend on the machine.
 
     Raises:
-        ConfigError: no such profile.
-        ArtifactMissing: the weights are not on this machine; the hint says how to get them.
+        ConfigError: no such profile or engine.
+        ArtifactMissing: weights or artefact are not on this machine; the hint says how to get them.
         DigestMismatch: they are not the pinned ones.
-        ModelError: they do not fit the network, or there is no such device.
+        ModelError: they do not fit the network, there is no such device, or the self-test failed.
 
     """
-    from perturbnet.classifier.models import find_model, open_float32
+    if kind == "float64" or kind == "integer":  # noqa: PLR1714 - mypy narrows this form
+        from perturbnet.classifier.canonical.profiles import open_canonical
 
-    return open_float32(find_model(profile, cache_dir), device)
+        return open_canonical(profile, cache_dir=cache_dir, device=device, kind=kind)
+    if kind not in ENGINES:
+        raise ConfigError("engine", kind, f"one of {', '.join(ENGINES)}")
+    from perturbnet.classifier.models import find_model, open_float
+
+    engine = Float32Engine if kind == "float32" else Float64Engine
+    return open_float(find_model(profile, cache_dir), device, engine)
+
+
+def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto") -> FloatOracle:
+    """Open what attacks ask for logits and gradients: the float32 network of a profile.
+
+    Raises:
+        ConfigError, ArtifactMissing, DigestMismatch, ModelError: see `open_engine`.
+
+    """
+    from perturbnet.classifier.oracle import FloatOracle
+
+    return FloatOracle(open_engine(profile, cache_dir=cache_dir, device=device, kind="float32"))

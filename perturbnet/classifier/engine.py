@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +77,14 @@ class Engine(Protocol):
 
 
 class Float32Engine:
-    """timm's network in float32 on one device, behind our own preprocessing; an `Engine`."""
+    """timm's network in float32 on one device, behind our own preprocessing; an `Engine`.
+
+    Its last bits depend on the machine: `reproducible` is False.
+    """
 
     name = "float32"
+    reproducible = False
+    _precision = "float32"
 
     def __init__(
         self,
@@ -92,7 +97,9 @@ class Float32Engine:
         device: str = "cpu",
     ) -> None:
         """Take a network with its weights in place (`architecture.load_network`)."""
-        self.network = network.to(device)
+        import torch
+
+        self.network = network.to(device, getattr(torch, self._precision))
         self.preprocessing = preprocessing
         self.labels = labels
         self.model_name = model_name
@@ -118,18 +125,26 @@ class Float32Engine:
                 answers |= {at: judge(row, self.labels) for at, row in zip(part, logits, strict=True)}
         return [answers[position] for position in range(len(images))]
 
-    def logits(self, batch: Pixels) -> NDArray[np.float32]:
-        """Return float32 logits (N, classes) of uint8 images (N, H, W, 3) of one size."""
+    def logits(self, batch: Pixels) -> NDArray[Any]:
+        """Return logits (N, classes), in this engine's precision, of uint8 images (N, H, W, 3) of one size."""
         import torch
 
         with torch.inference_mode():
-            levels = torch.as_tensor(np.ascontiguousarray(batch), device=self.device).float()
-            answer: NDArray[np.float32] = self.forward(levels).cpu().numpy()
+            levels = torch.as_tensor(np.ascontiguousarray(batch), device=self.device)
+            precision = getattr(torch, self._precision)
+            answer: NDArray[Any] = self.forward(levels.to(precision)).cpu().numpy()
         return answer
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         """Return logits (N, classes) of levels 0 to 255, float32 (N, H, W, 3); gradients pass through."""
         return self.network(prepare(levels, self.preprocessing))  # type: ignore[no-any-return]
+
+
+class Float64Engine(Float32Engine):
+    """The same in float64, for networks that cannot be compiled. Closer, but still not the same bits everywhere."""
+
+    name = "float64-plain"
+    _precision = "float64"
 
 
 def prepare(levels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

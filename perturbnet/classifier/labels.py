@@ -15,8 +15,7 @@ from importlib import resources
 from perturbnet.errors import ModelError
 
 REFERENCE_LABELS = (
-    "crescent", "striped crescent", "cross", "striped cross", "heart", "striped heart",
-    "ring", "striped ring", "star", "striped star", "triangle", "striped triangle",
+    "arrow", "crescent", "cross", "disc", "heart", "hourglass", "ring", "square", "star", "triangle",
 )  # fmt: skip
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from perturbnet import canonical
+from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.engine import Float32Engine
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_labels
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 from perturbnet.classifier.weights import HubFile, hub_weights, read_pins, reference_weights
-from perturbnet.errors import ConfigError, ModelError
+from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
+
+_Given = tuple[Path, str] | None  # weights named by the caller, and their digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Model:
         )
 
 
-def find_model(profile: str, cache_dir: Path) -> Model:
-    """Return the model of a profile, its weights found and verified.
+def find_model(profile: str, cache_dir: Path, *, weights: Path | None = None) -> Model:
+    """Return the model of a profile, its weights found and verified; or with a file's weights, as they are.
 
     Raises:
         ConfigError: no such profile.
@@ -51,11 +54,15 @@ def find_model(profile: str, cache_dir: Path) -> Model:
     finder = _FINDERS.get(profile)
     if finder is None:
         raise ConfigError("PERTURB_PROFILE", profile, f"one of {', '.join(sorted(_FINDERS))}")
-    return finder(cache_dir)
+    if weights is None:
+        return finder(cache_dir, None)
+    if not weights.is_file():
+        raise ArtifactMissing(f"the weights {weights} do not exist", hint="Name a safetensors file.")
+    return finder(cache_dir, (weights, sha256_file(weights)))
 
 
-def open_float32(model: Model, device: str) -> Float32Engine:
-    """Load a model's network onto a device: auto, cpu, cuda or cuda:N.
+def open_float(model: Model, device: str, engine: type[Float32Engine] = Float32Engine) -> Float32Engine:
+    """Load a model's network onto a device, auto, cpu, cuda or cuda:N, behind a float engine.
 
     Raises:
         ModelError: the weights do not fit the network; no such device.
@@ -64,17 +71,23 @@ def open_float32(model: Model, device: str) -> Float32Engine:
     from perturbnet.classifier.architecture import load_network
 
     network = load_network(model.network, len(model.labels), model.weights)
-    return Float32Engine(
+    return engine(
         network,
         model.preprocessing,
         model.labels,
         model_name=model.network,
         model_digest=model.digest(),
-        device=_choose_device(device),
+        device=choose_device(device),
     )
 
 
-def _choose_device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """Return the torch device that a setting means: `auto` is CUDA where there is one.
+
+    Raises:
+        ModelError: there is no such device.
+
+    """
     import torch
 
     present = torch.cuda.is_available()
@@ -85,19 +98,19 @@ def _choose_device(device: str) -> str:
     return device
 
 
-def _find_reference(_cache_dir: Path) -> Model:
-    path, sha256 = reference_weights()
+def _find_reference(_cache_dir: Path, given: _Given) -> Model:
+    path, sha256 = given or reference_weights()
     return Model("perturb_efficientnetv2_reference", REFERENCE, REFERENCE_LABELS, path, sha256)
 
 
-def _find_production(cache_dir: Path) -> Model:
+def _find_production(cache_dir: Path, given: _Given) -> Model:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     wanted = HubFile(**read_pins("imagenet100.json")["weights"])
-    path, sha256 = hub_weights(wanted, [cache_dir / "hub", Path(HF_HUB_CACHE)])
+    path, sha256 = given or hub_weights(wanted, [cache_dir / "hub", Path(HF_HUB_CACHE)])
     return Model("tf_efficientnetv2_l.in1k", PRODUCTION, imagenet_labels(), path, sha256)
 
 
-_FINDERS: Mapping[str, Callable[[Path], Model]] = MappingProxyType(
+_FINDERS: Mapping[str, Callable[[Path, _Given], Model]] = MappingProxyType(
     {"imagenet100": _find_production, "reference": _find_reference}
 )

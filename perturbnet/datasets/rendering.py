@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.datasets.draws import Draws
-from perturbnet.datasets.shapes import OUTLINES, UNIT, Grid, Inside, block, disc, rod, stripes
+from perturbnet.datasets.shapes import SHAPES, UNIT, Grid, Inside, block, disc, rod
 
 Pixels = NDArray[np.uint8]
 Canvas = NDArray[np.int32]
 
 HEIGHT, WIDTH = 120, 150
 ROWS: Mapping[str, int] = MappingProxyType({"train": 2400, "test": 480})
-CLASSES = tuple(kind + name for name in OUTLINES for kind in ("", "striped "))
+CLASSES = tuple(SHAPES)
 _KEY = b"perturb/reference/1"
 _FULL = 64  # opacity is counted in 64ths
 _SUB = 2  # points per pixel and axis
@@ -51,7 +51,7 @@ def render(split: str, row: int, photographs: Sequence[Pixels]) -> tuple[Pixels,
     canvas = _background(draws, draws.one_of(photographs))
     for _ in range(draws.between(2, 5)):
         _draw_clutter(canvas, draws)
-    _draw_shape(canvas, draws, tuple(OUTLINES.values())[label // 2], striped=label % 2 == 1)
+    _draw_shape(canvas, draws, SHAPES[CLASSES[label]])
     for _ in range(draws.below(3)):
         _draw_clutter(canvas, draws)
     return canvas.astype(np.uint8), label
@@ -96,18 +96,12 @@ def _background(draws: Draws, photograph: Pixels) -> Canvas:
     return bright
 
 
-def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside, *, striped: bool) -> None:
-    """Draw a figure, almost opaque; if `striped`, every other stripe of 4 pixels is a few levels lighter or darker."""
-    pose = _pose(draws, (HEIGHT // 2, 9), (WIDTH // 2, 12), (24, 38))
+def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside) -> None:
+    """Draw a figure near the middle, half transparent, in a colour unlike what is behind it."""
+    pose = _pose(draws, (HEIGHT // 2, 7), (WIDTH // 2, 10), (29, 45))
     counted, rows, columns = coverage(inside, pose)
     window = canvas[rows, columns]
-    colour = _contrasting(draws, _mean_colour(window))
-    opacity, shade = draws.between(61, 64), draws.between(7, 12)
-    _blend(window, counted, colour, opacity)
-    if striped:
-        shaded = colour + (shade if int(colour.sum()) < 3 * 128 else -shade)
-        counted, _, _ = coverage(stripes(inside, 4 * UNIT // pose.radius), pose)
-        _blend(window, counted, np.clip(shaded, 0, 255), opacity)
+    _blend(window, counted, _contrasting(draws, _mean_colour(window)), draws.between(24, 44))
 
 
 def _draw_clutter(canvas: Canvas, draws: Draws) -> None:
@@ -136,10 +130,10 @@ def _mean_colour(window: Canvas) -> NDArray[np.int64]:
 
 
 def _contrasting(draws: Draws, around: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Draw a colour at least 130 levels (summed over channels) away from `around`; some colour always is."""
+    """Draw a colour at least 150 levels (summed over channels) away from `around`; some colour always is."""
     while True:
         colour = np.array([draws.below(256) for _ in range(3)], dtype=np.int32)
-        if int(np.abs(colour - around).sum()) >= 130:
+        if int(np.abs(colour - around).sum()) >= 150:
             return colour
 
 

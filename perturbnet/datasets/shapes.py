@@ -1,4 +1,4 @@
-"""Which points lie inside which shape: the six outlines and the stripes, in integers only.
+"""Which points lie inside which shape: the ten classes, in integers only.
 
 Points are pairs (u, v) of int32 arrays in thousandths of the shape's radius, u to the right and v downwards;
 their size stays below 4000, so every product here fits. Curves are compared by squares and straight edges by
@@ -26,6 +26,8 @@ STAR: Polygon = (
     (0, -1000), (235, -324), (951, -309), (380, 124), (588, 809),
     (0, 400), (-588, 809), (-380, 124), (-951, -309), (-235, -324),
 )  # fmt: skip
+
+ARROW: Polygon = ((0, -1000), (720, -120), (290, -120), (290, 950), (-290, 950), (-290, -120), (-720, -120))
 
 
 def polygon(corners: Polygon) -> Inside:
@@ -58,6 +60,16 @@ def ring(u: Grid, v: Grid) -> Mask:
     return (square <= 940 * 940) & (square >= 520 * 520)
 
 
+def square(u: Grid, v: Grid) -> Mask:
+    """A square."""
+    return (np.abs(u) <= 720) & (np.abs(v) <= 720)
+
+
+def hourglass(u: Grid, v: Grid) -> Mask:
+    """Two triangles that meet at their tips, which are blunt."""
+    return (np.abs(u) * 10 <= np.abs(v) * 9 + 500) & (np.abs(v) <= 720)
+
+
 def cross(u: Grid, v: Grid) -> Mask:
     """A plus sign with thick arms."""
     wide, tall = np.abs(u), np.abs(v)
@@ -77,26 +89,21 @@ def heart(u: Grid, v: Grid) -> Mask:
     return lobes | _HEART_POINT(u, v)
 
 
-OUTLINES: Mapping[str, Inside] = MappingProxyType(
+SHAPES: Mapping[str, Inside] = MappingProxyType(
     {
+        "arrow": polygon(ARROW),
         "crescent": crescent,
         "cross": cross,
+        "disc": disc,
         "heart": heart,
+        "hourglass": hourglass,
         "ring": ring,
+        "square": square,
         "star": polygon(STAR),
         "triangle": polygon(TRIANGLE),
     }
 )
-"""Name to test. Each is a class twice: plain, and striped."""
-
-
-def stripes(inside: Inside, width: int) -> Inside:
-    """Return the test for every other stripe, `width` thousandths wide, of a figure."""
-
-    def striped(u: Grid, v: Grid) -> Mask:
-        return inside(u, v) & (v // width % 2 == 0)
-
-    return striped
+"""Class text to test, in the order of the class index (alphabetical)."""
 
 
 def rod(u: Grid, v: Grid) -> Mask:

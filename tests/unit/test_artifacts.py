@@ -55,6 +55,13 @@ def test_written_bytes_replace_the_old_ones(file: Path) -> None:
     assert os.listdir(file.parent) == [file.name]
 
 
+def test_a_file_has_the_mode_asked_for(file: Path) -> None:
+    write_durably(file, b"public")
+    assert file.stat().st_mode & 0o777 == 0o644
+    write_durably(file, b"secret", mode=0o600)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_failure_leaves_the_old_bytes_and_no_litter(file: Path) -> None:
     def fail(target: BinaryIO) -> None:
         target.write(b"half")

@@ -131,3 +131,17 @@ def test_pins_name_what_they_pin() -> None:
     stated = weights.read_pins("imagenet100.json")["weights"]
     assert HubFile(**stated).repository == REPOSITORY
     assert Pin("x", SHA256, 1).name == "x"
+
+
+def test_the_production_network_is_timms_efficientnetv2_l() -> None:
+    """Built without values: 118.5 million parameters, TensorFlow's padding and batch norm."""
+    import torch
+
+    from perturbnet.classifier import architecture
+
+    with torch.device("meta"):
+        network = architecture._BUILDERS[architecture.PRODUCTION_NAME](1000)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 118_515_272
+    assert type(network.conv_stem).__name__ == "Conv2dSame"
+    assert network.bn1.eps == 1e-3
+    assert network.classifier.out_features == 1000
