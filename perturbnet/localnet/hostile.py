@@ -6,7 +6,7 @@
 |----------|-------------------------------------------------|------------------|
 | copycat  | returns the clean image                         | linf_low         |
 | flooder  | sends a body without end                        | body_too_large   |
-| bomber   | sends a PNG that inflates to 64 MB              | png_bomb         |
+| bomber   | sends a PNG that inflates to 8 MB               | png_bomb         |
 | sleeper  | takes the request and answers too late          | timeout          |
 | ghost    | announces an axon and does not listen           | offline          |
 | impostor | signs with another key than its hotkey's        | bad_signature    |
@@ -49,7 +49,7 @@ EXPECTED = {
     "ghost": Reject.OFFLINE,
     "impostor": Reject.BAD_SIGNATURE,
 }
-BOMB_BYTES = 64 * 1024 * 1024
+BOMB_BYTES = 8 * 1024 * 1024
 FLOOD_CHUNK = b"x" * 65536
 
 log = logging.getLogger("hostile")
