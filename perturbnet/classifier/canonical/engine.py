@@ -11,10 +11,10 @@ Rules (design: canonical-inference.md; docs/verification-spec.md states them for
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ ACTIVATION_BITS = 24
 GATE_BITS = 24
 BIAS_BITS = 50
 NO_CAP = 60
-CHUNK = 1 << 16  # values widened to float64 at a time
+CHUNK = 1 << 15  # values that pass through a table at a time; a few such buffers fit a core's cache
+PRODUCT = 1 << 19  # values of a matrix product's wider side at a time
 
 Tensor = torch.Tensor
 
@@ -42,27 +43,36 @@ class Grid:
     exponent: int
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Exact sums with their bias, float64 (height · width, channels), and their extremes."""
+
+    values: Tensor
+    low: float
+    high: float
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return max(-self.low, self.high)
+
+
 class CanonicalEngine:
     """An `Engine` whose every bit is determined by the artefact and the pixels."""
 
     name = "float64"
 
     def __init__(self, artefact: Artefact, digest: str, *, device: str = "cpu") -> None:
-        """Hold the artefact's integers on `device`."""
-        self.artefact = artefact
+        """Hold the artefact's numbers on `device`; weights as float32, which holds 24 bits times a power of two."""
         self.model_digest = digest
         self.model_name = artefact.name
         self.labels = artefact.labels
         self.device = torch.device(device)
-        self._weights = [
-            torch.from_numpy(np.array(layer.weights, dtype=np.float32)).to(self.device)
-            for layer in artefact.layers
-        ]
-        self._scales = [_powers(-layer.exponents, self.device) for layer in artefact.layers]
-        self._biases = [_Bias(layer, self.device) for layer in artefact.layers]
-        self._caps = [min(NO_CAP, cap_of(layer)) for layer in artefact.layers]
+        self._size, self._bits = artefact.size, artefact.coefficient_bits
+        self._steps = artefact.steps
+        self._layers = [_Layer(layer, self.device) for layer in artefact.layers]
         self._silu, self._sigmoid = (
-            _complex_table(table, self.device) for table in (artefact.silu, artefact.sigmoid)
+            _Table(table, self.device) for table in (artefact.silu, artefact.sigmoid)
         )
 
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
@@ -72,147 +82,197 @@ class CanonicalEngine:
     def logits(self, pixels: Pixels) -> NDArray[np.float64]:
         """The exact logits of one image, float64 (classes)."""
         with torch.inference_mode():
-            values = self._run(self._prepare(pixels))
-            return values.cpu().numpy().reshape(-1)
+            return self._run(self._prepare(pixels)).cpu().numpy().reshape(-1)
 
     def _prepare(self, pixels: Pixels) -> Grid:
         """Resize and crop in integers; one rounding to the input's grid."""
         height, width, _ = pixels.shape
-        size, bits = self.artefact.size, self.artefact.coefficient_bits
-        rows, columns = (
-            torch.from_numpy(np.array(side)).to(self.device)
-            for side in coefficients(height, width, size, bits)
-        )
-        levels = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).double().permute(2, 0, 1)
+        size, bits = self._size, self._bits
+        rows, columns = (_tensor(side, self.device) for side in coefficients(height, width, size, bits))
+        levels = _tensor(pixels, self.device).double().permute(2, 0, 1)
         sums = (rows @ levels) @ columns.T
         exact = (sums - 255.0 * 2.0 ** (2 * bits - 1)) * 2.0 ** (1 - 2 * bits)
         exact = exact.permute(1, 2, 0).reshape(size * size, 3)
-        return _to_grid(exact, expo(_largest(exact), self._caps[0]))
+        return _to_grid(exact, expo(_largest(exact), self._layers[0].cap))
 
     def _run(self, grid: Grid) -> Tensor:
         kept: Grid | None = None
-        steps = self.artefact.steps
-        for number, step in enumerate(steps):
+        last = len(self._steps) - 1
+        for number, step in enumerate(self._steps):
             if step.keeps:
                 kept = grid
-            if number == len(steps) - 1:
-                return self._sums(grid, step)
+            if number == last:
+                break
             cap = self._next_cap(number)
             if step.op == Op.POOL:
-                grid = _to_grid(mean := _mean(grid.values), expo(_largest(mean), cap))
+                mean = _mean(grid.values)
+                grid = _to_grid(mean, expo(_largest(mean), cap))
             elif step.op == Op.GATE:
                 grid = self._gate(grid, step, cap)
             else:
                 grid = self._conv(grid, step, kept if step.adds else None, cap)
-        raise AssertionError
+        return self._sums(grid, self._steps[last]).values
 
     def _next_cap(self, number: int) -> int:
         """The cap that the consumer of this step's output puts on its exponent."""
-        following = self.artefact.steps[number + 1]
-        return self._caps[following.layer] if following.op == Op.CONV else NO_CAP
+        following = self._steps[number + 1]
+        return self._layers[following.layer].cap if following.op == Op.CONV else NO_CAP
 
     def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
-        if step.act == Act.SILU:
-            exponent = expo(max(float(sums.max()), 0.5), cap)
-            if kept is None:
-                return Grid(self._activate(sums, exponent), exponent)
-            sums = self._table(sums, self._silu)
+        if step.act == Act.SILU and kept is None:
+            exponent = expo(max(sums.high, 0.5), cap)
+            return Grid(self._silu.apply(sums.values, exponent), exponent)
+        values = self._silu.look_up(sums.values) if step.act == Act.SILU else sums.values
         if kept is not None:
-            sums.add_(kept.values)
-        return _to_grid(sums, expo(_largest(sums), cap))
+            values.add_(kept.values)
+        return _to_grid(
+            values, expo(sums.largest if values is sums.values and kept is None else _largest(values), cap)
+        )
 
     def _gate(self, grid: Grid, step: Step, cap: int) -> Grid:
+        reduce, expand = self._layers[step.layer], self._layers[step.layer + 1]
         mean = _mean(grid.values)
-        squeezed = _to_grid(mean, expo(_largest(mean), self._caps[step.layer]))
-        first = self._linear(squeezed, step.layer)
-        exponent = expo(max(float(first.max()), 0.5), self._caps[step.layer + 1])
-        second = self._linear(Grid(self._activate(first, exponent), exponent), step.layer + 1)
-        gate = _round(self._table(second, self._sigmoid), GATE_BITS).reshape(-1)
-        bound = float(grid.values.abs().max()) * float(gate.max())
-        exponent = expo(bound, cap)
+        squeezed = reduce.project(_to_grid(mean, expo(_largest(mean), reduce.cap)))
+        exponent = expo(max(squeezed.high, 0.5), expand.cap)
+        opened = expand.project(Grid(self._silu.apply(squeezed.values, exponent), exponent))
+        gate = self._sigmoid.apply(opened.values, GATE_BITS).double().reshape(-1)
+        exponent = expo(_largest(grid.values) * float(gate.max()), cap)
         values = torch.empty_like(grid.values)
-        for part in _parts(grid.values):
-            values[part] = _round(grid.values[part].double() * gate, exponent)
+        for part in _parts(grid.values, CHUNK):
+            values[part] = _round_(grid.values[part].double().mul_(gate), exponent)
         return Grid(values, exponent)
 
-    def _sums(self, grid: Grid, step: Step) -> Tensor:
-        """The exact sums of a convolution plus its bias, float64 (height · width, channels)."""
+    def _sums(self, grid: Grid, step: Step) -> Sums:
+        layer = self._layers[step.layer]
         if step.depthwise:
-            sums = self._depthwise(grid, step)
-        elif step.kernel == 1 and step.stride == 1:
-            return self._linear(grid, step.layer)
-        else:
-            sums = self._dense(grid, step)
-        sums.mul_(self._scales[step.layer])
-        return sums.add_(self._biases[step.layer].rounded(grid.exponent))
-
-    def _linear(self, grid: Grid, layer: int) -> Tensor:
-        weights = self._weights[layer].reshape(-1, self._weights[layer].shape[-1]).double()
-        sums = grid.values.double() @ weights
-        sums.mul_(self._scales[layer])
-        return sums.add_(self._biases[layer].rounded(grid.exponent))
-
-    def _dense(self, grid: Grid, step: Step) -> Tensor:
-        """A k×k convolution as k matrix products, each over the k taps of one kernel row."""
-        padded = _pad(grid.values, step)
-        weights = self._weights[step.layer].double()
-        columns = [
-            slice(x, x + (step.out_width - 1) * step.stride + 1, step.stride) for x in range(step.kernel)
-        ]
-        sums: Tensor | None = None
-        for y in range(step.kernel):
-            rows = padded[y : y + (step.out_height - 1) * step.stride + 1 : step.stride]
-            taps = (
-                torch.cat([rows[:, column] for column in columns], dim=2)
-                .reshape(-1, step.kernel * step.cin)
-                .double()
-            )
-            product = taps @ weights[y].reshape(step.kernel * step.cin, step.cout)
-            sums = product if sums is None else sums.add_(product)
-        assert sums is not None
-        return sums
-
-    def _depthwise(self, grid: Grid, step: Step) -> Tensor:
-        """A k×k depthwise convolution as k² shifted multiply-adds."""
-        padded = _pad(grid.values, step).double()
-        weights = self._weights[step.layer].double()
-        sums = torch.zeros(
-            step.out_height, step.out_width, step.cout, dtype=torch.float64, device=self.device
-        )
-        for y in range(step.kernel):
-            rows = padded[y : y + (step.out_height - 1) * step.stride + 1 : step.stride]
-            for x in range(step.kernel):
-                sums.addcmul_(
-                    rows[:, x : x + (step.out_width - 1) * step.stride + 1 : step.stride], weights[y, x]
-                )
-        return sums.reshape(-1, step.cout)
-
-    def _activate(self, sums: Tensor, exponent: int) -> Tensor:
-        """SiLU of exact sums, rounded to the grid, chunk by chunk."""
-        values = torch.empty(sums.shape, dtype=torch.float32, device=self.device)
-        for part in _parts(sums):
-            values[part] = _round(self._table(sums[part], self._silu), exponent)
-        return values
-
-    def _table(self, y: Tensor, table: Tensor) -> Tensor:
-        """Value plus slope times the distance from the nearest entry: one product, one sum, each rounded once."""
-        index = (y * float(STEPS_PER_UNIT)).round_().clamp_(-HALF, HALF)
-        entry = torch.view_as_real(table[(index + HALF).to(torch.int64)])
-        distance = y - index.mul_(1.0 / STEPS_PER_UNIT)
-        return distance.mul_(entry[..., 1]).add_(entry[..., 0])
+            return layer.depthwise(grid, step)
+        if step.kernel == 1 and step.stride == 1:
+            return layer.project(grid)
+        return layer.convolve(grid, step)
 
 
-class _Bias:
-    """A layer's bias, rounded to the accumulators' grid of an image."""
+class _Layer:
+    """One linear map: its sums are exact, whatever order they are taken in."""
 
     def __init__(self, layer: Layer, device: torch.device) -> None:
-        self._bias = torch.from_numpy(np.array(layer.bias)).to(device)
-        self._up, self._down = _powers(layer.exponents, device), _powers(-layer.exponents, device)
+        real = np.ldexp(layer.weights.astype(np.float32), -layer.exponents)
+        self.weights = _tensor(real, device)
+        self.cap = min(NO_CAP, cap_of(layer))
+        self._bias = _tensor(layer.bias, device)
+        self._up, self._down = (_tensor(np.ldexp(1.0, sign * layer.exponents), device) for sign in (1, -1))
 
-    def rounded(self, exponent: int) -> Tensor:
-        """Round half even to multiples of 2^-(exponent + the channel's)."""
+    def bias(self, exponent: int) -> Tensor:
+        """The bias, rounded half even to the sums' grid: multiples of 2^-(exponent + the channel's)."""
         return (self._bias * self._up * 2.0**exponent).round_() * self._down * 2.0**-exponent
+
+    def project(self, grid: Grid) -> Sums:
+        """A 1×1 convolution: one matrix product, a block of positions at a time."""
+        weights = self.weights.reshape(-1, self.weights.shape[-1]).double()
+        bias = self.bias(grid.exponent)
+        collector = _Collector(grid.values.shape[0], weights.shape[1], grid.values.device)
+        for part in _parts(grid.values, PRODUCT, columns=max(weights.shape)):
+            torch.addmm(bias, grid.values[part].double(), weights, out=collector.values[part])
+            collector.note(part)
+        return collector.sums()
+
+    def convolve(self, grid: Grid, step: Step) -> Sums:
+        """A k×k convolution as k matrix products, each over the k taps of one kernel row, a block of rows at a time."""
+        weights = self.weights.double().reshape(step.kernel, step.kernel * step.cin, step.cout)
+        bias = self.bias(grid.exponent)
+        padded = _pad(grid.values, step)
+        collector = _Collector(step.out_height * step.out_width, step.cout, padded.device)
+        for first, count in _row_blocks(
+            step, PRODUCT, step.out_width * max(step.kernel * step.cin, step.cout)
+        ):
+            phases = [
+                _stack_taps(padded, step, first, count, phase)
+                for phase in range(min(step.stride, step.kernel))
+            ]
+            part = slice(first * step.out_width, (first + count) * step.out_width)
+            out = collector.values[part]
+            for y in range(step.kernel):
+                skip = y // step.stride
+                taps = phases[y % step.stride][skip : skip + count].reshape(-1, step.kernel * step.cin)
+                torch.addmm(out if y else bias, taps, weights[y], out=out)
+            collector.note(part)
+        return collector.sums()
+
+    def depthwise(self, grid: Grid, step: Step) -> Sums:
+        """A k×k depthwise convolution as k² shifted multiply-adds, a block of rows at a time."""
+        weights = self.weights.double()
+        bias = self.bias(grid.exponent)
+        padded = _pad(grid.values, step)
+        collector = _Collector(step.out_height * step.out_width, step.cout, padded.device)
+        for first, count in _row_blocks(step, CHUNK, step.out_width * step.cout):
+            rows = padded[first * step.stride : (first + count - 1) * step.stride + step.kernel].double()
+            part = slice(first * step.out_width, (first + count) * step.out_width)
+            out = collector.values[part].view(count, step.out_width, step.cout)
+            out.copy_(bias.expand_as(out))
+            for y in range(step.kernel):
+                for x in range(step.kernel):
+                    out.addcmul_(
+                        rows[y :: step.stride, x :: step.stride][:count, : step.out_width], weights[y, x]
+                    )
+            collector.note(part)
+        return collector.sums()
+
+
+class _Collector:
+    """Takes sums block by block while they are in the cache, and keeps their extremes."""
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        self.values = torch.empty(rows, columns, dtype=torch.float64, device=device)
+        self._lows: list[Tensor] = []
+        self._highs: list[Tensor] = []
+
+    def note(self, part: slice) -> None:
+        """A block is complete."""
+        low, high = torch.aminmax(self.values[part])
+        self._lows.append(low)
+        self._highs.append(high)
+
+    def sums(self) -> Sums:
+        """All of it."""
+        return Sums(self.values, float(torch.stack(self._lows).min()), float(torch.stack(self._highs).max()))
+
+
+class _Table:
+    """SiLU or sigmoid: value plus slope times the distance from the nearest entry.
+
+    Written for speed: everything happens in buffers that stay in a core's cache.
+    """
+
+    def __init__(self, table: NDArray[np.int64], device: torch.device) -> None:
+        self._values = _tensor(np.ldexp(table[:, 0].astype(np.float64), -VALUE_BITS), device)
+        self._slopes = _tensor(np.ldexp(table[:, 1].astype(np.float64), -SLOPE_BITS), device)
+
+    def apply(self, sums: Tensor, exponent: int) -> Tensor:
+        """The function, rounded to multiples of 2^-exponent, float32."""
+        return self._fill(sums, torch.empty(sums.shape, dtype=torch.float32, device=sums.device), exponent)
+
+    def look_up(self, sums: Tensor) -> Tensor:
+        """The function before any rounding, float64."""
+        return self._fill(sums, torch.empty_like(sums), None)
+
+    def _fill(self, sums: Tensor, out: Tensor, exponent: int | None) -> Tensor:
+        size = min(CHUNK, sums.numel())
+        work, value, slope = (torch.empty(size, dtype=torch.float64, device=sums.device) for _ in range(3))
+        index = torch.empty(size, dtype=torch.int32, device=sums.device)
+        for source, target in zip(sums.view(-1).split(size), out.view(-1).split(size), strict=True):
+            count = len(source)
+            y = self._evaluate(source, work[:count], value[:count], slope[:count], index[:count])
+            target.copy_(y if exponent is None else _round_(y, exponent))
+        return out
+
+    def _evaluate(self, y: Tensor, work: Tensor, value: Tensor, slope: Tensor, index: Tensor) -> Tensor:
+        """One product and one sum, each rounded once; the result lies in `work`."""
+        nearest = torch.mul(y, float(STEPS_PER_UNIT), out=work).round_().clamp_(-HALF, HALF)
+        index.copy_(nearest).add_(HALF)
+        torch.index_select(self._values, 0, index, out=value)
+        torch.index_select(self._slopes, 0, index, out=slope)
+        distance = torch.sub(y, nearest.mul_(1.0 / STEPS_PER_UNIT), out=work)
+        return distance.mul_(slope).add_(value)
 
 
 def expo(largest: float, cap: int) -> int:
@@ -232,21 +292,16 @@ def cap_of(layer: Layer) -> int:
     return min(caps, default=NO_CAP)
 
 
-def digest_logits(logits: NDArray[np.float64]) -> str:
-    """Hex SHA-256 of little-endian float64 after + 0.0."""
-    return hashlib.sha256((logits.astype("<f8") + 0.0).tobytes()).hexdigest()
-
-
 def _to_grid(exact: Tensor, exponent: int) -> Grid:
     values = torch.empty(exact.shape, dtype=torch.float32, device=exact.device)
-    for part in _parts(exact):
-        values[part] = _round(exact[part], exponent)
+    for part in _parts(exact, CHUNK):
+        values[part] = _round_(exact[part].clone(), exponent)
     return Grid(values, exponent)
 
 
-def _round(values: Tensor, exponent: int) -> Tensor:
-    """Round half even to multiples of 2^-exponent; powers of two scale exactly."""
-    return (values * 2.0**exponent).round_().mul_(2.0**-exponent)
+def _round_(values: Tensor, exponent: int) -> Tensor:
+    """Round half even to multiples of 2^-exponent, in place; powers of two scale exactly."""
+    return values.mul_(2.0**exponent).round_().mul_(2.0**-exponent)
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -263,25 +318,34 @@ def _pad(values: Tensor, step: Step) -> Tensor:
     """(height · width, c) to (height', width', c) with zeros around, as far as the kernel reaches."""
     down = (step.out_height - 1) * step.stride + step.kernel
     across = (step.out_width - 1) * step.stride + step.kernel
-    padded = torch.zeros(max(down, step.pad_top + step.height), max(across, step.pad_left + step.width), step.cin,
-                         dtype=values.dtype, device=values.device)  # fmt: skip
+    shape = max(down, step.pad_top + step.height), max(across, step.pad_left + step.width), step.cin
+    padded = torch.zeros(shape, dtype=values.dtype, device=values.device)
     inside = padded[step.pad_top : step.pad_top + step.height, step.pad_left : step.pad_left + step.width]
     inside.copy_(values.reshape(step.height, step.width, step.cin))
     return padded
 
 
-def _parts(values: Tensor) -> list[slice]:
-    """Slices of rows that hold about CHUNK values each."""
-    rows = max(1, CHUNK // max(1, values.shape[1]))
+def _stack_taps(padded: Tensor, step: Step, first: int, count: int, phase: int) -> Tensor:
+    """Input rows of one phase of the stride, float64 (rows, out_width, k · cin): the k taps of each output side by side."""
+    more = (step.kernel - 1 - phase) // step.stride
+    rows = padded[first * step.stride + phase :: step.stride][: count + more]
+    columns = [rows[:, x :: step.stride][:, : step.out_width] for x in range(step.kernel)]
+    return torch.cat(columns, dim=2).double()
+
+
+def _row_blocks(step: Step, values: int, per_row: int) -> Iterator[tuple[int, int]]:
+    """First output row and number of rows, so that a block holds about `values` values."""
+    size = max(1, values // per_row)
+    for first in range(0, step.out_height, size):
+        yield first, min(size, step.out_height - first)
+
+
+def _parts(values: Tensor, size: int, *, columns: int = 0) -> list[slice]:
+    """Slices of rows that hold about `size` values each."""
+    rows = max(1, size // max(1, columns or values.shape[1]))
     return [slice(start, start + rows) for start in range(0, values.shape[0], rows)]
 
 
-def _powers(exponents: NDArray[np.int32], device: torch.device) -> Tensor:
-    """2^exponent, exactly, float64."""
-    return torch.from_numpy(np.ldexp(1.0, exponents)).to(device)
-
-
-def _complex_table(table: NDArray[np.int64], device: torch.device) -> Tensor:
-    """(entries) complex128: value and slope side by side, so that one look-up fetches both."""
-    pairs = np.ldexp(table.astype(np.float64), np.array([-VALUE_BITS, -SLOPE_BITS]))
-    return torch.view_as_complex(torch.from_numpy(np.ascontiguousarray(pairs))).to(device)
+def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy of an array on the device."""
+    return torch.from_numpy(np.array(array)).to(device)
