@@ -38,8 +38,8 @@ def open_engine(
 ) -> Engine | Float32Engine:
     """Open an engine of a profile (`reference`, `imagenet100`), verified.
 
-    `float64` and `integer` are canonical: one digest of logits on every machine. `float32` and `float64-plain`
-    run the float weights, and their last bits depend on the machine.
+    `float64` and `integer` are canonical: one digest of logits on every machine. `float32` and
+    `float64-plain` run the float weights, and their last bits depend on the machine.
 
     Raises:
         ConfigError: no such profile or engine.
@@ -48,16 +48,16 @@ def open_engine(
         ModelError: they do not fit the network, there is no such device, or the self-test failed.
 
     """
-    if kind == "float64" or kind == "integer":  # noqa: PLR1714 - mypy narrows this form
-        from perturbnet.classifier.canonical.profiles import open_canonical
-
-        return open_canonical(profile, cache_dir=cache_dir, device=device, kind=kind)
     if kind not in ENGINES:
         raise ConfigError("engine", kind, f"one of {', '.join(ENGINES)}")
-    from perturbnet.classifier.models import find_model, open_float
+    if kind in {"float64", "integer"}:
+        from perturbnet.classifier.canonical.profiles import open_canonical
 
-    engine = Float32Engine if kind == "float32" else Float64Engine
-    return open_float(find_model(profile, cache_dir), device, engine)
+        return open_canonical(profile, cache_dir=cache_dir, device=device, integer=kind == "integer")
+    from perturbnet.classifier.models import find_model, open_float32, open_float64
+
+    opener = open_float32 if kind == "float32" else open_float64
+    return opener(find_model(profile, cache_dir), device)
 
 
 def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto") -> FloatOracle:

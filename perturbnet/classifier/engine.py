@@ -126,7 +126,7 @@ class Float32Engine:
         return [answers[position] for position in range(len(images))]
 
     def logits(self, batch: Pixels) -> NDArray[Any]:
-        """Return logits (N, classes), in this engine's precision, of uint8 images (N, H, W, 3) of one size."""
+        """Return logits (N, classes), of uint8 images (N, H, W, 3) of one size."""
         import torch
 
         with torch.inference_mode():
@@ -141,7 +141,7 @@ class Float32Engine:
 
 
 class Float64Engine(Float32Engine):
-    """The same in float64, for networks that cannot be compiled. Closer, but still not the same bits everywhere."""
+    """The same in float64, for networks that cannot be compiled; closer, yet not the same bits everywhere."""
 
     name = "float64-plain"
     _precision = "float64"

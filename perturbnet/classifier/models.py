@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from perturbnet import canonical
 from perturbnet.artifacts import sha256_file
-from perturbnet.classifier.engine import Float32Engine
+from perturbnet.classifier.engine import Float32Engine, Float64Engine
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_labels
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 from perturbnet.classifier.weights import HubFile, hub_weights, read_pins, reference_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
 
+E = TypeVar("E", bound=Float32Engine)
 _Given = tuple[Path, str] | None  # weights named by the caller, and their digest
 
 
@@ -61,23 +63,37 @@ def find_model(profile: str, cache_dir: Path, *, weights: Path | None = None) ->
     return finder(cache_dir, (weights, sha256_file(weights)))
 
 
-def open_float(model: Model, device: str, engine: type[Float32Engine] = Float32Engine) -> Float32Engine:
-    """Load a model's network onto a device, auto, cpu, cuda or cuda:N, behind a float engine.
+def open_float32(model: Model, device: str) -> Float32Engine:
+    """Load a model's network onto a device: auto, cpu, cuda or cuda:N.
 
     Raises:
         ModelError: the weights do not fit the network; no such device.
 
     """
+    return _open(model, device, Float32Engine)
+
+
+def open_float64(model: Model, device: str) -> Float64Engine:
+    """Do the same in float64.
+
+    Raises:
+        ModelError: see `open_float32`.
+
+    """
+    return _open(model, device, Float64Engine)
+
+
+def _open(model: Model, device: str, engine: type[E]) -> E:
     from perturbnet.classifier.architecture import load_network
 
-    network = load_network(model.network, len(model.labels), model.weights)
+    chosen = choose_device(device)
     return engine(
-        network,
+        load_network(model.network, len(model.labels), model.weights),
         model.preprocessing,
         model.labels,
         model_name=model.network,
         model_digest=model.digest(),
-        device=choose_device(device),
+        device=chosen,
     )
 
 

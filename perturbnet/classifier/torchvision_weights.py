@@ -1,8 +1,8 @@
 """torchvision's EfficientNetV2-L, the weights of the public subnet, in the names of timm's network.
 
-timm's `efficientnetv2_l` and torchvision's are the same network (Tan and Le, 2021, arXiv:2104.00298); only the names differ, and two numbers: both
-pad symmetrically, but torchvision's batch norm has eps 1e-3 where timm's default is 1e-5. torchvision's fused
-blocks without expansion are timm's plain convolution blocks.
+timm's `efficientnetv2_l` is the same network (Tan and Le, 2021, arXiv:2104.00298); only names differ, and one
+number: both pad symmetrically, but torchvision's batch norm has eps 1e-3 where timm's default is 1e-5. What
+torchvision calls fused blocks without expansion are timm's plain convolution blocks.
 
 | torchvision                        | timm                                                  |
 |------------------------------------|-------------------------------------------------------|
