@@ -10,23 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from perturbnet.chain import Chain, Metagraph
 from perturbnet.challenges import Challenge, Freshness, apply_freshness, build_challenge
 from perturbnet.classifier import Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
-from perturbnet.errors import ChallengeError, DatasetError, PerturbError, RowUnreadable
+from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
 from perturbnet.images import encode_base64, encode_png, pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
 from perturbnet.ledger.leaves import ChallengeLeaf, MetagraphLeaf, ReceiptLeaf
-from perturbnet.protocol import Acknowledgement, AttackChallenge, Rules, response_limit_bytes
+from perturbnet.protocol import AttackChallenge, Rules, response_limit_bytes
 from perturbnet.selection import SelectionRules, candidates, select_miners
-from perturbnet.transport import Arrival, Delivery, Query, Target
+from perturbnet.transport import Arrival, Delivery, Query
+from perturbnet.validator.courier import Courier, first_of_ours
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.receipts import (
@@ -42,26 +42,6 @@ from perturbnet.validator.receipts import (
 from perturbnet.verification import Pixels
 
 log = logging.getLogger(__name__)
-
-
-class Courier(Protocol):
-    """Carries a round's messages: `transport.Client`, or its twin in memory."""
-
-    async def query_round(
-        self,
-        targets: Sequence[Target],
-        build: Query,
-        *,
-        deadline_s: float,
-        on_arrival: Callable[[Arrival], Awaitable[None]],
-        max_response_bytes: int | None = None,
-    ) -> list[Arrival]:
-        """Ask everyone at once; await `on_arrival` once for each, at the latest when the deadline passes."""
-
-    async def send_acknowledgements(
-        self, acknowledgements: Sequence[tuple[Target, Acknowledgement]], *, timeout_s: float = 5.0
-    ) -> list[Delivery]:
-        """Tell the miners what became of their answers, as far as they can be reached."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +78,7 @@ class Rounds:
     hotkey: str
     policy: RoundPolicy
     clock: Clock
+    telling: asyncio.Task[list[Delivery]] | None = None
 
     async def run(self) -> list[ReceiptLeaf] | None:
         """Run one round to its receipts; None when no challenge came out of it.
@@ -238,7 +219,7 @@ class Rounds:
                 max_response_bytes=response_limit_bytes(challenge.clean.shape[0], challenge.clean.shape[1]),
             )
         except ExceptionGroup as group:
-            raise _named(group) from group
+            raise first_of_ours(group) from group
         return {arrival.uid: arrival.detail for arrival in arrivals}
 
     async def _note(self, opened: OpenRound, arrival: Arrival) -> None:
@@ -280,8 +261,15 @@ class Rounds:
             for target, entry, receipt in zip(terms.targets, entries, receipts, strict=True)
             if target.host is not None
         ]
-        await self.courier.send_acknowledgements(notes)
+        await self.finish_telling()
+        self.telling = asyncio.create_task(self.courier.send_acknowledgements(notes))
         return receipts
+
+    async def finish_telling(self) -> None:
+        """Wait until the newest acknowledgements are sent; a silent miner does not hold up the next round."""
+        if self.telling is not None:
+            await self.telling
+            self.telling = None
 
     def _judge(self, opened: OpenRound, terms: Terms, clean: Pixels) -> list[Judged]:
         arrivals = self.journal.store.arrivals(opened.position)
@@ -316,12 +304,3 @@ def metagraph_leaf(metagraph: Metagraph) -> MetagraphLeaf:
         who: list[int | str] = [neuron.uid, neuron.hotkey, neuron.coldkey, int(neuron.validator_permit)]
         neurons.append([*who, neuron.ip or "", neuron.port])
     return MetagraphLeaf(metagraph.block, metagraph.netuid, neurons)
-
-
-def _named(group: ExceptionGroup[Exception]) -> Exception:
-    """The first error of ours in a group, so that it ends the process with its own sentence and exit code."""
-    for error in group.exceptions:
-        found = _named(error) if isinstance(error, ExceptionGroup) else error
-        if isinstance(found, PerturbError):
-            return found
-    return group

@@ -54,7 +54,9 @@ def session(world: World, act: Callable[[Validator], Awaitable[Any]]) -> Any:
     async def main() -> Any:
         validator = world.open()
         try:
-            return await act(validator)
+            found = await act(validator)
+            await validator.rounds.finish_telling()
+            return found
         finally:
             validator.journal.close()
 
@@ -197,6 +199,28 @@ def test_the_rule_for_duplicates_is_applied(tmp_path: Path, mode: str, share: in
     assert whole is not None
     expected = whole[0].score_ppb // share if share else 0
     assert [receipt.score_ppb for receipt in receipts] == [expected, expected, 0]
+
+
+def test_a_miner_that_never_takes_its_acknowledgement_does_not_hold_up_the_round(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    told = asyncio.Event()
+    real = world.courier.send_acknowledgements
+
+    async def slow(notes: Any, **options: Any) -> Any:
+        await told.wait()
+        return await real(notes, **options)
+
+    async def act(validator: Validator) -> None:
+        setattr(world.courier, "send_acknowledgements", slow)  # noqa: B010 - mypy sees a method
+        assert await validator.rounds.run() is not None
+        assert world.courier.acknowledged == []
+        told.set()
+        await validator.rounds.run()
+        assert len(world.courier.acknowledged) == 3  # before the second round's are sent, the first one's are
+        await validator.rounds.finish_telling()
+        assert len(world.courier.acknowledged) == 6
+
+    session(world, act)
 
 
 # No round.

@@ -168,6 +168,7 @@ class World:
             await validator.rounds.recover()
             while validator.journal.state.rounds < rounds:
                 await validator.rounds.run()
+                await validator.rounds.finish_telling()
                 await validator.weights.run()
                 await self.chain.advance(1)
         finally:
