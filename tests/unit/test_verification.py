@@ -222,6 +222,14 @@ def test_an_engine_that_saturated_is_not_believed_about_labels() -> None:
     assert verify(both_sick, case.body, BlockEngine()).saturated == 2
 
 
+def test_a_clean_image_that_saturates_is_enough() -> None:
+    clean = make_verdicts.clean_images()["nearly-magenta"].copy()
+    healthy = flip(BlockEngine(), clean)
+    clean[0, 0] = MAGENTA
+    verdict = verify(Task(**{**vars(TASK), "clean": clean}), message(healthy), BlockEngine())
+    assert (verdict.reject, verdict.saturated) == (Reject.INDETERMINATE, 1)
+
+
 def test_a_label_that_appears_twice_is_one_label() -> None:
     """A bug of the public version: two classes share a text, and moving between them counted as a flip."""
     verdict = judged(CASES["same-text-other-class"])
