@@ -12,12 +12,14 @@ enum {
     WEIGHT_BITS = 23,
     BIAS_BITS = 50,
     LEAST_EXPONENT = -60,
-    MOST_EXPONENT = 200
+    MOST_EXPONENT = 200,
+    LEAST_CAP = 22
 };
 #define MAX_VALUES ((int64_t)1 << 28) /* of one tensor between steps */
 #define SUM_LIMIT ((int64_t)1 << 53)
+#define MAX_POSITIONS ((int64_t)1 << 29) /* of a pool: a sum of 24-bit integers stays within 2^53 */
 
-/* Obligation of every channel: sum |w| * 2^24 plus the largest rescaled bias stays within 2^53. */
+/* Obligation 1, every channel: sum |w| * 2^24 plus the largest rescaled bias stays within 2^53. */
 static void prove_exact(const Layer *layer, int number) {
     int64_t *totals = allocate((size_t)layer->cout, sizeof *totals);
     for (int t = 0; t < layer->taps; t++)
@@ -32,7 +34,7 @@ static void prove_exact(const Layer *layer, int number) {
     free(totals);
 }
 
-/* The largest exponent of the input for which every rescaled bias stays within 2^50. */
+/* Obligations 2 and 4. Returns the largest exponent of the input for which every rescaled bias stays within 2^50. */
 static int cap_of(const Layer *layer, int number) {
     int cap = NO_CAP;
     for (int c = 0; c < layer->cout; c++) {
@@ -47,6 +49,7 @@ static int cap_of(const Layer *layer, int number) {
         int allowed = BIAS_BITS - exponent_of(bias) - exponent;
         if (allowed < cap) cap = allowed;
     }
+    if (cap < LEAST_CAP) die(EXIT_REFUSED_MODEL, "layer %d: a bias allows only exponents up to %d", number, cap);
     return cap;
 }
 
@@ -121,16 +124,17 @@ static int fits(const Layer *layer, int64_t kernel, int64_t cin, int64_t cout) {
     return layer->kernel == kernel && layer->cin == cin && layer->cout == cout;
 }
 
-/* Whether a step's own numbers and its layers agree. */
+/* Obligations 3 and 5 for one step: whether its own numbers and its layers agree. */
 static int is_sound(const Model *model, const Step *step) {
     const Layer *layer = model->layers + step->layer;
     int layers = step->op == OP_POOL ? 0 : step->op == OP_GATE ? 2 : 1;
     if (!within(step->op, OP_CONV, OP_POOL) || !within(step->silu, 0, 1) || !within(step->shortcut, 0, 3) ||
         !within(step->depthwise, 0, 1) || !within(step->kernel, 1, MAX_KERNEL) || !within(step->stride, 1, 16) ||
-        !within(step->pad_top, 0, MAX_KERNEL) || !within(step->pad_left, 0, MAX_KERNEL) ||
+        !within(step->pad_top, 0, step->kernel - 1) || !within(step->pad_left, 0, step->kernel - 1) ||
         !within(step->out_height, 1, MAX_SIDE) || !within(step->out_width, 1, MAX_SIDE) ||
         !within(step->cout, 1, MAX_CHANNELS) || step->out_height * step->out_width * step->cout > MAX_VALUES ||
-        (layers && !within(step->layer, 0, model->layer_count - layers)))
+        (layers && !within(step->layer, 0, model->layer_count - layers)) ||
+        (step->op != OP_CONV && step->height * step->width > MAX_POSITIONS))
         return 0;
     if (step->op == OP_POOL) return step->cout == step->cin && step->out_height == 1 && step->out_width == 1;
     if (step->op == OP_GATE)
@@ -138,7 +142,10 @@ static int is_sound(const Model *model, const Step *step) {
                fits(layer + 1, 1, step->cout, step->cin) && step->out_height == step->height &&
                step->out_width == step->width;
     if (step->kernel == 1 && step->stride == 1 &&
-        (step->pad_top || step->pad_left || step->out_height != step->height || step->out_width != step->width))
+        (step->out_height != step->height || step->out_width != step->width))
+        return 0;
+    if ((step->out_height - 1) * step->stride >= step->height + step->kernel ||
+        (step->out_width - 1) * step->stride >= step->width + step->kernel)
         return 0;
     return layer->depthwise == step->depthwise && fits(layer, step->kernel, step->cin, step->cout) &&
            (!step->depthwise || step->cin == step->cout);

@@ -7,7 +7,7 @@
 
 enum { OP_CONV = 1, OP_GATE = 2, OP_POOL = 3 };
 enum { KEEPS = 1, ADDS = 2 };
-enum { ACTIVATION_BITS = 24, GATE_BITS = 24, NO_CAP = 60, LEAST_GRID = -103 };
+enum { ACTIVATION_BITS = 24, GATE_BITS = 24, NO_CAP = 60, LEAST_GRID = -100 };
 
 typedef struct {
     int64_t op, layer, cin, cout, kernel, stride, pad_top, pad_left, height, width, out_height, out_width, depthwise,

@@ -31,7 +31,7 @@ static void absorb(uint32_t state[8], const uint8_t block[64]) {
         uint32_t majority = (s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]);
         uint32_t first = s[7] + (turn(s[4], 6) ^ turn(s[4], 11) ^ turn(s[4], 25)) + choice + ROUND[i] + w[i];
         uint32_t second = (turn(s[0], 2) ^ turn(s[0], 13) ^ turn(s[0], 22)) + majority;
-        memmove(s + 1, s, 7 * sizeof *s);
+        for (int k = 7; k; k--) s[k] = s[k - 1];
         s[4] += first;
         s[0] = first + second;
     }
