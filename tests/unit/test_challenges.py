@@ -266,6 +266,13 @@ def test_an_image_that_no_miner_could_send_back_is_refused(shape: tuple[int, int
         build(flat)
 
 
+def test_an_image_is_refused_for_its_size_before_it_is_rescaled() -> None:
+    flat = np.broadcast_to(np.uint8(0), (MAX_SIDE + 1, 64, 3))
+    assert draw_freshness(SEED, MAX_SIDE + 1, 64).height <= MAX_SIDE
+    with pytest.raises(ChallengeError, match="too large"):
+        build(flat, seed=SEED)
+
+
 def test_an_unhealthy_engine_is_refused() -> None:
     pixels = texture("sick").copy()
     pixels[0, 0] = MAGENTA

@@ -223,6 +223,18 @@ def test_a_miner_that_never_takes_its_acknowledgement_does_not_hold_up_the_round
     session(world, act)
 
 
+def test_a_segment_s_key_is_published_with_the_receipts_that_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("perturbnet.validator.draws", "perturbnet.traversal"):
+        monkeypatch.setattr(f"{module}.SEGMENT_DRAWS", 2)
+    world = make_world(tmp_path, miners=1)
+    for _ in range(2):
+        run_once(world)
+    kinds = [entry.leaf.kind for entry in world.entries()]
+    assert kinds[-5:] == ["challenge", "receipt", "challenge", "receipt", "segment"]
+
+
 # No round.
 
 
