@@ -54,7 +54,9 @@ class Validator:
             pause_s = float(
                 self.settings.query_interval_seconds if done else self.settings.challenge_retry_delay_seconds
             )
-            if not self._enough():
+            if self._enough():
+                await self.rounds.finish_telling()
+            else:
                 await self.clock.sleep(max(0.0, pause_s - (self.clock.monotonic_s() - started_s)))
 
     async def _recover(self) -> bool:
