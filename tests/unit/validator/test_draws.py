@@ -11,6 +11,7 @@ import pytest
 
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import LedgerCorrupt
+from perturbnet.ledger import OpenRound
 from perturbnet.ledger.leaves import EpochLeaf, SegmentLeaf, SkipLeaf
 from perturbnet.traversal import SEGMENT_DRAWS, draw_seed, opens_commitment, replay_order
 from perturbnet.validator.draws import Draws, SeededDraw
@@ -125,6 +126,18 @@ def test_a_key_is_published_when_its_segment_is_over_not_before(
     for segment in leaves(journal, SegmentLeaf):
         assert isinstance(segment, SegmentLeaf)
         assert opens_commitment(bytes.fromhex(segment.key), epoch.commitments[segment.segment])  # type: ignore[attr-defined]
+
+
+def test_no_key_is_published_while_a_round_is_open(reopen: Open) -> None:
+    journal = reopen()
+    draws = Draws(journal, identity(2), secret)
+    take(draws, 2)
+    journal.state.open_round = OpenRound(1, "0" * 64, None)  # type: ignore[arg-type]  # only that there is one
+    draws.publish_segments()
+    assert leaves(journal, SegmentLeaf) == []
+    journal.state.open_round = None
+    draws.publish_segments()
+    assert len(leaves(journal, SegmentLeaf)) == 1
 
 
 def test_the_next_epoch_publishes_what_the_last_one_owes(reopen: Open) -> None:
