@@ -2,10 +2,11 @@
 
 Rules (design: canonical-inference.md; docs/verification-spec.md states them for a stranger)
 - A tensor holds multiples of 2^-e, |a| <= 2^(24-e), in float32; e belongs to one image and one tensor.
-- A sum is exact: every partial sum is an integer below 2^53 in its channel's unit, so order, threads, fused multiply-add, BLAS and
-  device cannot change it. Convolutions are matrix products of our own; no Winograd, no FFT.
+- A sum is exact: every partial sum is an integer below 2^53 in its channel's unit, so order, threads, fused
+  multiply-add, BLAS and device cannot change it. Convolutions are our own matrix products: no Winograd, no FFT.
 - Between sums each operation is one IEEE 754 binary64 operation or a table look-up, in the order written here.
-- e is chosen from the exact sums: `expo(M, cap) = min(cap, 24 - ex(M))`, M = m·2^ex(M), ½ <= m < 1; for M = 0 it is min(cap, 24).
+- e is chosen from the exact sums: `expo(M, cap) = min(cap, 24 - ex(M))`, M = m·2^ex(M), ½ <= m < 1; for
+  M = 0 it is min(cap, 24).
 - Each image is computed by itself: a batch cannot matter.
 """
 
@@ -61,9 +62,10 @@ class CanonicalEngine:
     """An `Engine` whose every bit is determined by the artefact and the pixels."""
 
     name = "float64"
+    reproducible = True
 
     def __init__(self, artefact: Artefact, digest: str, *, device: str = "cpu") -> None:
-        """Hold the artefact's numbers on `device`; weights as float32, which holds 24 bits times a power of two."""
+        """Hold the artefact's numbers on `device`; weights in float32, which holds them exactly."""
         self.model_digest = digest
         self.model_name = artefact.name
         self.labels = artefact.labels
@@ -177,7 +179,7 @@ class _Layer:
         return collector.sums()
 
     def convolve(self, grid: Grid, step: Step) -> Sums:
-        """A k×k convolution as k matrix products, each over the k taps of one kernel row, a block of rows at a time."""
+        """A k×k convolution as k matrix products, each over the taps of one kernel row, by blocks of rows."""
         weights = self.weights.double().reshape(step.kernel, step.kernel * step.cin, step.cout)
         bias = self.bias(grid.exponent)
         padded = _pad(grid.values, step)
@@ -259,7 +261,9 @@ class _Table:
         size = min(CHUNK, sums.numel())
         work, value, slope = (torch.empty(size, dtype=torch.float64, device=sums.device) for _ in range(3))
         index = torch.empty(size, dtype=torch.int32, device=sums.device)
-        for source, target in zip(sums.view(-1).split(size), out.view(-1).split(size), strict=True):
+        flat, filled = sums.view(-1), out.view(-1)
+        for start in range(0, sums.numel(), size):
+            source, target = flat[start : start + size], filled[start : start + size]
             count = len(source)
             y = self._evaluate(source, work[:count], value[:count], slope[:count], index[:count])
             target.copy_(y if exponent is None else _round_(y, exponent))
@@ -326,7 +330,7 @@ def _pad(values: Tensor, step: Step) -> Tensor:
 
 
 def _stack_taps(padded: Tensor, step: Step, first: int, count: int, phase: int) -> Tensor:
-    """Input rows of one phase of the stride, float64 (rows, out_width, k · cin): the k taps of each output side by side."""
+    """Input rows of one phase of the stride, float64 (rows, out_width, k · cin)."""
     more = (step.kernel - 1 - phase) // step.stride
     rows = padded[first * step.stride + phase :: step.stride][: count + more]
     columns = [rows[:, x :: step.stride][:, : step.out_width] for x in range(step.kernel)]

@@ -1,0 +1,106 @@
+"""Canonical inference against float32 on the same network, one thread, one image.
+
+The baseline is the fastest float32 setting of the same torch (oneDNN, channels last). EfficientNetV2-L runs at 480
+with seeded weights whose batch-norm statistics are those of photographs, so that activations are realistic; no
+download is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from bench.harness import Case, Work
+from perturbnet.classifier import open_engine
+
+if TYPE_CHECKING:
+    import torch
+
+SIZE = 480
+SEED = 0
+STATISTICS_IMAGES = 4
+
+
+def cases() -> Sequence[Case]:
+    """The reference network, whole engines; EfficientNetV2-L, the networks alone."""
+    return (
+        Case("reference, float64", lambda: _reference("float64"), lambda: _reference("float32"), "float32"),
+        Case("reference, integer", lambda: _reference("integer"), lambda: _reference("float32"), "float32"),
+        Case("EfficientNetV2-L, float64", _large_canonical, _large_float32, "float32, channels last"),
+    )
+
+
+def photographs() -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """The package's photographs, uint8 (H, W, 3)."""
+    folder = Path(str(resources.files("perturbnet"))) / "data" / "photographs"
+    return [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+
+
+def build_large() -> torch.nn.Module:
+    """EfficientNetV2-L with seeded weights and the statistics of photographs; cached for the day."""
+    import timm
+    import torch
+
+    torch.manual_seed(SEED)
+    network = timm.create_model("tf_efficientnetv2_l", pretrained=False)
+    stored = Path(tempfile.gettempdir()) / f"perturb-bench-efficientnetv2-l-{torch.__version__}.pt"
+    if stored.exists():
+        network.load_state_dict(torch.load(stored))
+        return network.eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.cat([_input(pixels) for pixels in photographs()[:STATISTICS_IMAGES]]))
+    torch.save(network.state_dict(), stored)
+    return network.eval()
+
+
+def _reference(kind: str) -> Work:
+    import torch
+
+    torch.set_num_threads(1)
+    engine = open_engine("reference", cache_dir=Path(tempfile.gettempdir()), device="cpu", kind=kind)
+    return functools.partial(engine.classify, photographs()[:1])
+
+
+def _large_canonical() -> Work:
+    import torch
+
+    from perturbnet.classifier.canonical.compiler import compile_network
+    from perturbnet.classifier.canonical.engine import CanonicalEngine
+
+    torch.set_num_threads(1)
+    labels = tuple(map(str, range(1000)))
+    engine = CanonicalEngine(compile_network(build_large(), name="large", labels=labels, size=SIZE), "0" * 64)
+    return functools.partial(engine.logits, photographs()[0])
+
+
+def _large_float32() -> Work:
+    import torch
+
+    torch.set_num_threads(1)
+    network = build_large().to(memory_format=torch.channels_last)
+    levels = _input(photographs()[0]).contiguous(memory_format=torch.channels_last)
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            return network(levels)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _input(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
+    import torch
+
+    from perturbnet.classifier.engine import prepare
+    from perturbnet.classifier.preprocessing import PRODUCTION
+
+    return prepare(torch.tensor(pixels[None]).float(), PRODUCTION)
