@@ -22,7 +22,7 @@ from perturbnet.config import Loaded, Settings, load_settings, require_live
 from perturbnet.errors import ChainError, ChainRejected, ConfigError, PerturbError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.miner.service import MinerService
-from perturbnet.process import run_or_stop, run_until_signal
+from perturbnet.process import end_with, run_or_stop, run_until_signal
 from perturbnet.telemetry import setup_logging
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
 from perturbnet.transport.server import Handlers
@@ -126,6 +126,7 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
             await run_or_stop(registrations.keep(), stop)
         finally:
             await server.stop()
+            service.close()
     finally:
         nonces.close()
         await chain.close()
@@ -147,7 +148,7 @@ def main(loaded: Loaded | None = None) -> NoReturn:
         found = loaded or load_settings(os.environ)
         require_live(found)
     except PerturbError as error:
-        raise SystemExit(f"{error.diagnostics()}") from None
+        end_with(error)
     setup_logging(found.settings.log_level)
     run_until_signal(lambda stop: mine(found, stop))
 

@@ -22,7 +22,7 @@ from perturbnet.datasets import open_source
 from perturbnet.errors import ChainError, PerturbError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.process import run_or_stop, run_until_signal
+from perturbnet.process import end_with, run_or_stop, run_until_signal
 from perturbnet.telemetry import Mirror, open_mirror, setup_logging
 from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
@@ -158,8 +158,10 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         log.info(
             "Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid
         )
-        await run_or_stop(validator.loop(), stop)
-        validator.mirror.close()
+        try:
+            await run_or_stop(validator.loop(), stop)
+        finally:
+            validator.mirror.close()
     finally:
         await chain.close()
         journal.close()
@@ -172,7 +174,7 @@ def main(loaded: Loaded | None = None) -> NoReturn:
         found = loaded or load_settings(os.environ)
         require_live(found)
     except PerturbError as error:
-        raise SystemExit(f"{error.diagnostics()}") from None
+        end_with(error)
     setup_logging(found.settings.log_level)
     run_until_signal(lambda stop: validate(found, stop))
 

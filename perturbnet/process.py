@@ -45,6 +45,12 @@ def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
     os._exit(code)
 
 
+def end_with(error: PerturbError) -> NoReturn:
+    """End before anything has begun: the error in a sentence, and its exit code."""
+    sys.stderr.write(f"{error.diagnostics()}\n")
+    raise SystemExit(error.exit_code) from None
+
+
 async def run_or_stop(work: Awaitable[None], stop: asyncio.Event) -> bool:
     """Await `work`, but cancel it when `stop` is set; says whether it finished. Raises what it raises."""
     task = asyncio.ensure_future(work)

@@ -2,8 +2,8 @@
 
 It computes the same function as the canonical engines, through the same integer resize and crop, but in float
 arithmetic and without rounding between layers, so its logits differ in the sixth digit and it never decides a
-verdict. Because it reads the artefact, a miner needs neither timm nor float weights, and searches on exactly the
-network it is judged by.
+verdict. Because it reads the artefact, a miner needs neither timm nor float weights, and searches on exactly
+the network it is judged by.
 """
 
 from __future__ import annotations
