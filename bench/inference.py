@@ -1,8 +1,8 @@
 """Canonical inference against float32 on the same network, one thread, one image.
 
-The baseline is the fastest float32 setting of the same torch (oneDNN, channels last). EfficientNetV2-L runs at
-480 with seeded weights whose batch-norm statistics are those of photographs, so that activations are realistic;
-no download is needed.
+The baseline is the fastest float32 setting of the same torch (oneDNN, channels last). EfficientNetV2-L runs
+at 480 with seeded weights whose batch-norm statistics are those of photographs, so that activations are
+realistic; no download is needed.
 """
 
 from __future__ import annotations

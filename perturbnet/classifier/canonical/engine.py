@@ -4,7 +4,8 @@ Rules (design: canonical-inference.md; docs/verification-spec.md states them for
 - A tensor holds multiples of 2^-e, |a| <= 2^(24-e), in float32; e belongs to one image and one tensor.
 - A sum is exact: every partial sum is an integer below 2^53 in its channel's unit, so order, threads, fused
   multiply-add, BLAS and device cannot change it. Convolutions are our own products: no Winograd, no FFT.
-- Between sums each operation is one IEEE 754 binary64 operation or a table look-up, in the order written here.
+- Between sums each operation is one IEEE 754 binary64 operation or a table look-up, in the order written
+  here.
 - e is chosen from the exact sums: `expo(M, cap) = min(cap, 24 - ex(M))`, M = m·2^ex(M), ½ <= m < 1; for
   M = 0 it is min(cap, 24).
 - Each image is computed by itself: a batch cannot matter.
