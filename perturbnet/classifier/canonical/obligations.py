@@ -7,8 +7,8 @@ Rules (in Python integers, or in int64 sums that cannot overflow: |w| <= 2^23, f
    b = m·2^ex(b), ½ <= m < 1, so that |round(b·2^(e + exponent))| <= 2^50. A cap is at least 22, so that no
    bias makes activations much coarser than float32's.
 3. Pooling: at most 2^29 positions, so that a sum of 24-bit integers stays within 2^53.
-4. Exponents of channels lie in [-60, 200], those of activations in [-100, 60]: every power of two that is
-   met is a binary64 number, every activation a float32. The second is checked for each image by the engines.
+4. Exponents of channels lie in [-60, 100], those of activations in [-100, 60]: every weight and activation is
+   a normal float32, every sum a binary64 number. The second is checked for each image by the engines.
 5. The program: shapes fit their steps, each step's input is the output before it, what is added was kept,
    the labels are as many as the logits.
 
@@ -32,7 +32,7 @@ BIAS_BITS = 50
 EXACT_BITS = 53
 POSITION_BITS = 29
 SUM_LIMIT = 2 ** (EXACT_BITS - ACTIVATION_BITS) - 2 ** (BIAS_BITS - ACTIVATION_BITS)
-LEAST_EXPONENT, MOST_EXPONENT = -60, 200
+LEAST_EXPONENT, MOST_EXPONENT = -60, 100
 LEAST_ACTIVATION, MOST_ACTIVATION = -100, 60
 LEAST_CAP = 22
 _COUNT_LIMIT = 2**40

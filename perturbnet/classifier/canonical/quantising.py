@@ -6,7 +6,7 @@ Rules (design: canonical-inference.md)
 - Exponent of a channel: the largest with |w| <= 2^23 and Σ|w| <= 2^29 - 2^26, so that Σ|w|·|a| <= 2^53 -
   2^50 for activations |a| <= 2^24; but no larger than 28 - ex(b) for a bias b = m·2^ex(b), ½ <= m < 1, so
   that the bias does not force coarse activations (its cap, 50 - ex(b) - exponent, stays at 22 or more); nor
-  than 200. A channel without weights and bias has exponent 0.
+  than 100. A channel without weights and bias has exponent 0.
 - The sums are of integers, in int64, and `obligations.prove_layer` has the last word.
 """
 

@@ -1,0 +1,35 @@
+"""Compile the pinned reference weights, pack the artefact into the package, pin its digest and golden logits.
+
+Run after `train.py`. Anyone gets the same artefact: `perturb model compile --profile reference --out FILE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from pin import PINS, write_pins
+
+from perturbnet.artifacts import write_durably
+from perturbnet.classifier.canonical.profiles import SHIPPED, build_engine, compile_profile, pack
+from perturbnet.classifier.canonical.self_test import digest_golden
+
+
+def main() -> None:
+    """Write `data/reference.model.xz` and the `artefact` section of the pins."""
+    with tempfile.TemporaryDirectory() as folder:
+        artefact = compile_profile("reference", cache_dir=Path(folder))
+    data = artefact.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    golden = digest_golden(build_engine(artefact, digest, device="cpu"))
+    if digest_golden(build_engine(artefact, digest, integer=True)) != golden:
+        raise SystemExit("the two engines differ; nothing was written")
+    packed = pack(data)
+    write_durably(PINS.parent / SHIPPED, packed)
+    write_pins(artefact={"sha256": digest, "golden": golden})
+    print(f"{SHIPPED}: {len(packed)} bytes, unpacked {len(data)}, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    main()

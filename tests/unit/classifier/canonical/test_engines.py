@@ -1,0 +1,201 @@
+"""Two engines, one answer to the last bit, whatever the image; and close to the network in float64."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perturbnet.classifier.canonical import integer, obligations
+from perturbnet.classifier.canonical.artefact import Artefact, Layer
+from perturbnet.classifier.canonical.compiler import compile_network
+from perturbnet.classifier.canonical.engine import CanonicalEngine, cap_of, expo
+from perturbnet.classifier.canonical.integer import IntegerEngine, choose_exponent, shift_half_even
+from perturbnet.classifier.preprocessing import matrices
+from perturbnet.errors import ModelError
+from tests.unit.classifier.canonical.networks import (
+    LABELS,
+    SIZE,
+    draw_artefact,
+    draw_network,
+    hostile_images,
+    noise,
+)
+
+
+def both(artefact: Artefact) -> tuple[CanonicalEngine, IntegerEngine]:
+    return CanonicalEngine(artefact, "00"), IntegerEngine(artefact, "00")
+
+
+@pytest.fixture(scope="module")
+def engines() -> tuple[CanonicalEngine, IntegerEngine]:
+    return both(draw_artefact())
+
+
+def require_same(engines: tuple[CanonicalEngine, IntegerEngine], image: np.ndarray) -> np.ndarray:
+    first, second = (engine.logits(image) + 0.0 for engine in engines)
+    assert np.isfinite(first).all()
+    assert first.tobytes() == second.tobytes()
+    assert engines[0].classify([image]) == engines[1].classify([image])
+    return first
+
+
+@pytest.mark.parametrize("name", hostile_images())
+def test_hostile_images_give_the_same_bits(engines: tuple[CanonicalEngine, IntegerEngine], name: str) -> None:
+    require_same(engines, hostile_images()[name])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    few=st.sampled_from([256, 2, 3]),
+)
+def test_any_image_gives_the_same_bits(
+    engines: tuple[CanonicalEngine, IntegerEngine], seed: int, height: int, width: int, few: int
+) -> None:
+    levels = np.random.default_rng(seed).integers(0, few, (height, width, 3)) * (255 // (few - 1))
+    require_same(engines, levels.astype(np.uint8))
+
+
+@pytest.mark.parametrize("pad", ["same", ""])
+@pytest.mark.parametrize("size", [32, 37])
+def test_both_paddings_and_odd_sizes(pad: str, size: int) -> None:
+    require_same(both(draw_artefact(1, pad=pad, size=size)), noise(9, size, size + 3))
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 3e4])
+def test_weights_of_any_magnitude(factor: float) -> None:
+    artefact = scaled(draw_artefact(2), factor)
+    require_same(both(artefact), noise(1, 40, 40))
+
+
+def scaled(artefact: Artefact, factor: float) -> Artefact:
+    """The third layer's real weights times a power of two near `factor`: other exponents, same integers."""
+    shift = int(np.log2(factor))
+    layers = list(artefact.layers)
+    layers[3] = replace(layers[3], exponents=layers[3].exponents - np.int32(shift))
+    return replace(artefact, layers=tuple(layers))
+
+
+def with_bias(artefact: Artefact, number: int, bias: float) -> Artefact:
+    """One layer's exponents raised to the edge of what a bias allows: its cap becomes 22."""
+    layer = artefact.layers[number]
+    value = np.full(len(layer.bias), bias)
+    exponents = np.full(len(layer.bias), 28 - int(np.frexp(bias)[1]), dtype=np.int32)
+    layers = list(artefact.layers)
+    layers[number] = Layer(layer.weights, exponents, value)
+    return replace(artefact, layers=tuple(layers))
+
+
+@pytest.fixture
+def binding(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The caps that were smaller than what the tensor would have taken."""
+    found: list[int] = []
+
+    def record(largest: float, cap: int) -> int:
+        if cap < choose_exponent(largest, obligations.MOST_ACTIVATION):
+            found.append(cap)
+        return choose_exponent(largest, cap)
+
+    monkeypatch.setattr(integer, "choose_exponent", record)
+    return found
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_cap_at_any_layer(number: int, binding: list[int]) -> None:
+    """A bias so large for its weights that it bounds the input's exponent."""
+    artefact = with_bias(draw_artefact(3), number, -0.75)
+    assert obligations.cap_of_bias(artefact.layers[number]) == obligations.LEAST_CAP
+    obligations.prove_artefact(artefact)
+    require_same(both(artefact), np.full((33, 33, 3), 127, dtype=np.uint8))
+    require_same(both(artefact), noise(4, 33, 33))
+
+
+def test_a_cap_that_binds_costs_little(binding: list[int]) -> None:
+    """Small activations before small weights and large biases: both engines agree, and are accurate."""
+    network = draw_network(5)
+    norm = network.blocks[1][1].bn1
+    with torch.no_grad():
+        network.blocks[1][0].bn2.weight *= 0.01
+        network.blocks[1][0].bn2.bias *= 0.01
+        norm.weight *= 1e-4
+        norm.bias += 0.6
+    artefact = compile_network(network, name="capped", labels=LABELS, size=SIZE)
+    image = noise(6, 33, 33)
+    found = require_same(both(artefact), image)
+    assert obligations.LEAST_CAP in binding
+    assert np.abs(found - evaluate(network, image)).max() < 2e-6 * np.abs(found).max()
+
+
+def evaluate(network: Any, image: np.ndarray) -> np.ndarray:
+    """The network in float64, behind the exact resize."""
+    rows, columns = (torch.tensor(np.array(side)) for side in matrices(*image.shape[:2], SIZE))
+    levels = rows @ torch.tensor(image).double().permute(2, 0, 1) @ columns.T
+    with torch.inference_mode():
+        found: np.ndarray = network.double()(levels[None] / 127.5 - 1)[0].numpy()
+    return found
+
+
+def test_close_to_the_network_in_float64() -> None:
+    network, engine = draw_network(0), CanonicalEngine(draw_artefact(0), "00")
+    for image in hostile_images().values():
+        exact = evaluate(network, image)
+        assert np.abs(engine.logits(image) - exact).max() < 2e-5 * max(1.0, np.abs(exact).max())
+
+
+def test_what_an_engine_is(engines: tuple[CanonicalEngine, IntegerEngine]) -> None:
+    assert [engine.name for engine in engines] == ["float64", "integer"]
+    assert len({engine.model_digest for engine in engines}) == 1
+    assert IntegerEngine.reproducible
+
+
+def test_the_integer_engine_shares_nothing_with_the_other() -> None:
+    tree = ast.parse(Path(integer.__file__).read_text())
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert "torch" not in names
+    assert not any(name and name.endswith("canonical.engine") for name in names)
+
+
+@given(st.integers(-(2**53), 2**53), st.integers(-9, 300))
+def test_shifts_round_half_to_even(value: int, shift: int) -> None:
+    from fractions import Fraction
+
+    expected = round(Fraction(value) / Fraction(2) ** shift)
+    assert int(shift_half_even(np.array([value]), np.int64(shift))[0]) == expected
+
+
+@given(st.floats(0, 2.0**100), st.integers(-30, 60))
+def test_exponents_agree_and_bound(largest: float, cap: int) -> None:
+    found = choose_exponent(largest, cap)
+    assert found == expo(largest, cap) <= cap
+    assert largest * 2.0**found <= 2**24
+
+
+@pytest.mark.parametrize("largest", [float("inf"), float("nan"), 2.0**125])
+def test_activations_beyond_float32_are_refused(largest: float) -> None:
+    with pytest.raises(ModelError, match="activations reach"):
+        choose_exponent(largest, 60)
+
+
+def test_caps_agree() -> None:
+    for layer in draw_artefact(3).layers:
+        assert obligations.cap_of_bias(layer) == cap_of(layer)
+
+
+def test_an_unproven_artefact_is_caught_at_run_time() -> None:
+    """The integer engine checks every sum of every image, even when nobody has proven the file."""
+    artefact = draw_artefact(4)
+    layers = list(artefact.layers)
+    layers[2] = replace(layers[2], weights=np.full_like(layers[2].weights, 2**30))
+    with pytest.raises(ModelError, match="beyond 2\\^53"):
+        IntegerEngine(replace(artefact, layers=tuple(layers)), "00").logits(noise(1, 33, 33))
