@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perturbnet.classifier.oracle import FloatOracle
 
 __all__ = [
+    "CANONICAL",
     "ENGINES",
     "Classification",
     "Engine",
@@ -24,7 +25,8 @@ __all__ = [
     "open_oracle",
 ]
 
-ENGINES = ("float64", "integer", "float32", "float64-plain")
+CANONICAL = ("float64", "integer")
+ENGINES = (*CANONICAL, "float32", "float64-plain")
 
 
 @overload
@@ -49,8 +51,8 @@ def open_engine(
 
     """
     if kind not in ENGINES:
-        raise ConfigError("engine", kind, f"one of {', '.join(ENGINES)}")
-    if kind in {"float64", "integer"}:
+        raise ConfigError("PERTURB_ENGINE", kind, f"one of {', '.join(ENGINES)}")
+    if kind in CANONICAL:
         from perturbnet.classifier.canonical.profiles import open_canonical
 
         return open_canonical(profile, cache_dir=cache_dir, device=device, integer=kind == "integer")
@@ -60,8 +62,11 @@ def open_engine(
     return opener(find_model(profile, cache_dir), device)
 
 
-def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto") -> FloatOracle:
-    """Open what attacks ask for logits and gradients: the float32 network of a profile.
+def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float32") -> FloatOracle:
+    """Open what attacks ask for logits and gradients, in float32: what they search with.
+
+    With a canonical `kind` it is the network of the artefact, by which it will be judged, and float weights
+    are not needed; else that of the float weights.
 
     Raises:
         ConfigError, ArtifactMissing, DigestMismatch, ModelError: see `open_engine`.
@@ -69,4 +74,10 @@ def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto") -> Float
     """
     from perturbnet.classifier.oracle import FloatOracle
 
+    if kind not in ENGINES:
+        raise ConfigError("PERTURB_ENGINE", kind, f"one of {', '.join(ENGINES)}")
+    if kind in CANONICAL:
+        from perturbnet.classifier.canonical.profiles import open_gradient
+
+        return FloatOracle(open_gradient(profile, cache_dir=cache_dir, device=device))
     return FloatOracle(open_engine(profile, cache_dir=cache_dir, device=device, kind="float32"))

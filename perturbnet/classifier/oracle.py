@@ -7,12 +7,12 @@ never decides: what it finds is verified by the engine of the verdict.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.classifier.engine import Float32Engine, Pixels
+from perturbnet.classifier.engine import Pixels
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +20,32 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
+class Differentiable(Protocol):
+    """A float32 network behind its preprocessing: `Float32Engine`, or an artefact's `GradientNetwork`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class texts by index."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        ...
+
+    def logits(self, batch: Pixels) -> Floats:
+        """Return float32 logits (N, classes) of uint8 images (N, H, W, 3)."""
+        ...
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """Return logits of float32 levels (N, H, W, 3); gradients pass through."""
+        ...
+
+
 class FloatOracle:
     """Logits and margin gradients of a float engine; counts images passed forward and backward."""
 
-    def __init__(self, engine: Float32Engine) -> None:
+    def __init__(self, engine: Differentiable) -> None:
         """Ask `engine`; its weights need no gradients."""
         self._engine = engine
         self.forward_passes = 0

@@ -6,14 +6,15 @@ Run after `train.py`. Anyone gets the same artefact: `perturb model compile --pr
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from pathlib import Path
-
-from pin import PINS, write_pins
 
 from perturbnet.artifacts import write_durably
 from perturbnet.classifier.canonical.profiles import SHIPPED, build_engine, compile_profile, pack
 from perturbnet.classifier.canonical.self_test import digest_golden
+
+PINS = Path(__file__).parents[2] / "perturbnet" / "data" / "reference.json"
 
 
 def main() -> None:
@@ -27,7 +28,8 @@ def main() -> None:
         raise SystemExit("the two engines differ; nothing was written")
     packed = pack(data)
     write_durably(PINS.parent / SHIPPED, packed)
-    write_pins(artefact={"sha256": digest, "golden": golden})
+    pins = json.loads(PINS.read_text()) | {"artefact": {"sha256": digest, "golden": golden}}
+    write_durably(PINS, (json.dumps(pins, indent=2, sort_keys=True) + "\n").encode())
     print(f"{SHIPPED}: {len(packed)} bytes, unpacked {len(data)}, sha256 {digest}")
 
 

@@ -40,6 +40,7 @@ from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
 
 if TYPE_CHECKING:
     from perturbnet.classifier.canonical.engine import CanonicalEngine
+    from perturbnet.classifier.canonical.gradient import GradientNetwork
     from perturbnet.classifier.canonical.integer import IntegerEngine
 
 SHIPPED = "reference.model.xz"
@@ -89,6 +90,20 @@ def build_engine(
     if integer:
         return IntegerEngine(artefact, digest)
     return CanonicalEngine(artefact, digest, device=choose_device(device))
+
+
+def open_gradient(profile: str, *, cache_dir: Path, device: str = "auto") -> GradientNetwork:
+    """Open the artefact's network in float32, for gradients; it searches, so it is not self-tested.
+
+    Raises:
+        ConfigError, ArtifactMissing, DigestMismatch, ModelError: see `open_canonical`.
+
+    """
+    from perturbnet.classifier.canonical.gradient import GradientNetwork
+
+    artefact, _ = find_artefact(profile, cache_dir)
+    prove_artefact(artefact)
+    return GradientNetwork(artefact, device=choose_device(device))
 
 
 def find_artefact(profile: str, cache_dir: Path) -> tuple[Artefact, ModelPin]:

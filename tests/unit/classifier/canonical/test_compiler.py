@@ -225,7 +225,7 @@ def test_every_setting_compiles_the_same_file(threads: int, capability: str) -> 
 
 @pytest.mark.slow
 def test_efficientnetv2_l_compiles() -> None:
-    """All of its layers are provable, and its engines agree; batch norms see noise once, as training would."""
+    """All layers are provable and both engines agree; batch norms see noise once, as training would."""
     torch.manual_seed(0)
     network = timm.create_model("tf_efficientnetv2_l", pretrained=False).train()
     for module in network.modules():
