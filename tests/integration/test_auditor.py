@@ -78,7 +78,9 @@ def settle_norms(network: nn.Module, images: Sequence[Pixels], preprocessing: Pr
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = None  # a plain mean
-    batch = torch.cat([prepare(torch.tensor(np.array(image))[None].float(), preprocessing) for image in images])
+    batch = torch.cat(
+        [prepare(torch.tensor(np.array(image))[None].float(), preprocessing) for image in images]
+    )
     network.train()
     with torch.inference_mode():
         network(batch)
