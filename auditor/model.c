@@ -12,7 +12,7 @@ enum {
     WEIGHT_BITS = 23,
     BIAS_BITS = 50,
     LEAST_EXPONENT = -60,
-    MOST_EXPONENT = 200,
+    MOST_EXPONENT = 100,
     LEAST_CAP = 22
 };
 #define MAX_VALUES ((int64_t)1 << 28) /* of one tensor between steps */

@@ -15,8 +15,7 @@ from typing import NoReturn
 
 from perturbnet.attacks import open_attack
 from perturbnet.chain import Chain, Metagraph, open_chain
-from perturbnet.classifier import open_engine
-from perturbnet.classifier.oracle import FloatOracle
+from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Loaded, Settings, load_settings, require_live
 from perturbnet.errors import ChainError, ChainRejected, ConfigError, PerturbError
@@ -136,8 +135,10 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
 def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerService:
     """Load the model, warm it up, and choose the attack."""
     attack = open_attack(settings.attack)
-    engine = open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device)
-    service = MinerService(engine, FloatOracle(engine), attack, keypair.ss58_address, clock)
+    profile, cache_dir, device, kind = settings.profile, settings.cache_dir, settings.device, settings.engine
+    engine = open_engine(profile, cache_dir=cache_dir, device=device, kind=kind)
+    oracle = open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind)
+    service = MinerService(engine, oracle, attack, keypair.ss58_address, clock)
     service.warm_up()
     return service
 

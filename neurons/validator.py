@@ -114,7 +114,11 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
             "uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid
         )
     engine = await asyncio.to_thread(
-        open_engine, settings.profile, cache_dir=settings.cache_dir, device=settings.device
+        open_engine,
+        settings.profile,
+        cache_dir=settings.cache_dir,
+        device=settings.device,
+        kind=settings.engine,
     )
     source = await asyncio.to_thread(open_source, settings.profile, cache_dir=settings.cache_dir)
     rules = startup.build_rules(settings)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from perturbnet import __version__
+from perturbnet.commands.model import model
 from perturbnet.config import Loaded, Setting, load_settings, registry
 from perturbnet.errors import PerturbError
 
@@ -259,6 +260,9 @@ def attack(  # noqa: PLR0913 - one for each option
         for name, text in row.items():
             click.echo(f"{name:<15} {text}")
     _write_json(json.dumps(row, indent=2), json_file)
+
+
+main.add_command(model)
 
 
 @main.command()

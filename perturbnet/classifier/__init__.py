@@ -31,12 +31,12 @@ ENGINES = (*CANONICAL, "float32", "float64-plain")
 
 @overload
 def open_engine(
-    profile: str, *, cache_dir: Path, device: str = ..., kind: Literal["float32", "float64-plain"] = ...
+    profile: str, *, cache_dir: Path, device: str = ..., kind: Literal["float32", "float64-plain"]
 ) -> Float32Engine: ...
 @overload
-def open_engine(profile: str, *, cache_dir: Path, device: str = ..., kind: str) -> Engine: ...
+def open_engine(profile: str, *, cache_dir: Path, device: str = ..., kind: str = ...) -> Engine: ...
 def open_engine(
-    profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float32"
+    profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float64"
 ) -> Engine | Float32Engine:
     """Open an engine of a profile (`reference`, `imagenet100`), verified.
 
@@ -62,7 +62,7 @@ def open_engine(
     return opener(find_model(profile, cache_dir), device)
 
 
-def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float32") -> FloatOracle:
+def open_oracle(profile: str, *, cache_dir: Path, device: str = "auto", kind: str = "float64") -> FloatOracle:
     """Open what attacks ask for logits and gradients, in float32: what they search with.
 
     With a canonical `kind` it is the network of the artefact, by which it will be judged, and float weights

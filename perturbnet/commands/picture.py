@@ -7,8 +7,7 @@ from pathlib import Path
 
 from perturbnet.attacks import Deadline, open_attack
 from perturbnet.attacks.protocol import AttackTask
-from perturbnet.classifier import open_engine
-from perturbnet.classifier.oracle import FloatOracle
+from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.clock import SystemClock
 from perturbnet.config import Settings
 from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
@@ -46,7 +45,8 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
 
     """
     clean = decode_any_image(path)
-    engine = open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device)
+    profile, cache_dir, device, kind = settings.profile, settings.cache_dir, settings.device, settings.engine
+    engine = open_engine(profile, cache_dir=cache_dir, device=device, kind=kind)
     before = engine.classify([clean])[0]
     rules = build_rules(settings)
     epsilon = str(settings.max_linf_delta)
@@ -54,7 +54,7 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
     clock = SystemClock()
     started_s = clock.monotonic_s()
     result = open_attack(settings.attack).run(
-        FloatOracle(engine),
+        open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind),
         AttackTask(
             clean,
             before.index,

@@ -39,7 +39,9 @@ def smoke(settings: Settings, *, row: int = 0) -> Iterator[Step]:
     height, width, _ = image.pixels.shape
     yield Step("image", f"row {row}, {width}×{height}, {image.label!r} to the data set", seconds)
     engine, seconds = _timed(
-        lambda: open_engine(settings.profile, cache_dir=cache_dir, device=settings.device)
+        lambda: open_engine(
+            settings.profile, cache_dir=cache_dir, device=settings.device, kind=settings.engine
+        )
     )
     yield Step("model", f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}", seconds)
     label, seconds = _timed(lambda: engine.classify([image.pixels])[0])

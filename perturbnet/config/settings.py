@@ -98,6 +98,12 @@ class Settings:
         "PERTURB_CACHE_DIR", Location(), "~/.cache/perturb", "data sets, weights (XDG_CACHE_HOME counts)"
     )
     device: str = _shared("PERTURB_DEVICE", _DEVICE, "auto", "where the network runs")
+    engine: str = _shared(
+        "PERTURB_ENGINE",
+        Choice(("float64", "integer", "float32", "float64-plain")),
+        "float64",
+        "engine of verdicts; float64 and integer give the same bits everywhere",
+    )
     # Rounds.
     timeout_seconds: Decimal = _validator(
         "PERTURB_TIMEOUT_SECONDS", Number("0.5", "600"), "20", "a miner's deadline", unit="s"
@@ -122,7 +128,7 @@ class Settings:
     challenge_augment: bool = _validator(
         "PERTURB_CHALLENGE_AUGMENT", Flag(), "true", "freshness: seeded rescale, crop and flip of every image"
     )
-    k_miners: int = _validator("PERTURB_K_MINERS", Integer(1, 4096), "100", "miners asked in a round")
+    k_miners: int = _validator("PERTURB_K_MINERS", Integer(1, 256), "100", "miners asked in a round")
     miner_exploration_ratio: Decimal = _validator(
         "PERTURB_MINER_EXPLORATION_RATIO", _SHARE, "0.20", "share of k for miners below the processed count"
     )

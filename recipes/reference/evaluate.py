@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, help="rows of the test split (default: all)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    engine = open_engine("reference", cache_dir=options.cache, device="cpu")
+    engine = open_engine("reference", cache_dir=options.cache, device="cpu", kind="float32")
     pictures, labels = load_split("test", options.cache, options.test_rows)
     figures = {
         "model_digest": engine.model_digest,

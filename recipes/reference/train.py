@@ -44,17 +44,20 @@ class Recipe:
     The digest of these, the data set and this network's name is in the pin.
     """
 
-    epochs: int = 40
+    cycles: tuple[tuple[int, float], ...] = (
+        (40, 4e-3),
+        (24, 3e-3),
+        (24, 3e-3),
+    )  # epochs, highest learning rate
     batch: int = 32
-    learning_rate: float = 4e-3
     weight_decay: float = 0.02
-    warm_up: float = 0.1  # share of all steps
+    warm_up: float = 0.1  # share of a cycle's steps
     smallest_crop: int = 96  # pixels; the larger of two draws up to the height
     vertical_shift: int = 8  # pixels, from the middle
     horizontal_shift: int = 12
     gain: float = 0.2  # brightness is multiplied by 1 ± this
     seed_weights: int = 1
-    seed_draws: int = 2
+    seed_draws: int = 2  # plus the cycle's number, from 0
 
 
 class Augment:
@@ -103,18 +106,28 @@ def load_rows(cache: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train(recipe: Recipe, pixels: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
-    """Train from scratch and return the network in evaluation mode."""
+    """Train from scratch, cycle by cycle, and return the network in evaluation mode."""
     torch.manual_seed(recipe.seed_weights)
-    draws = torch.Generator().manual_seed(recipe.seed_draws)
-    network = build_reference(len(REFERENCE_LABELS)).train().to(memory_format=torch.channels_last)
+    network = build_reference(len(REFERENCE_LABELS))
+    for cycle in range(len(recipe.cycles)):
+        train_cycle(network, recipe, cycle, pixels, labels)
+    return network.eval()
+
+
+def train_cycle(
+    network: torch.nn.Module, recipe: Recipe, cycle: int, pixels: torch.Tensor, labels: torch.Tensor
+) -> None:
+    """Train for one cycle of the learning rate, with an optimiser and draws of its own."""
+    epochs, rate = recipe.cycles[cycle]
+    draws = torch.Generator().manual_seed(recipe.seed_draws + cycle)
+    network.train().to(memory_format=torch.channels_last)
     steps = len(pixels) // recipe.batch
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up
+        optimizer, rate, total_steps=epochs * steps, pct_start=recipe.warm_up
     )
     augment, start = Augment(recipe, draws), time.monotonic()
-    for epoch in range(recipe.epochs):
+    for epoch in range(epochs):
         order, total, right = torch.randperm(len(pixels), generator=draws), 0.0, 0
         for chosen in order[: steps * recipe.batch].view(steps, recipe.batch):
             logits = network(augment(pixels[chosen]))
@@ -125,10 +138,11 @@ def train(recipe: Recipe, pixels: torch.Tensor, labels: torch.Tensor) -> torch.n
             schedule.step()
             total += loss.item()
             right += int((logits.argmax(dim=1) == labels[chosen]).sum())
+        accuracy, seconds = right / (steps * recipe.batch), time.monotonic() - start
         print(
-            f"epoch {epoch + 1:2} loss {total / steps:.4f} after {time.monotonic() - start:.0f} s", flush=True
+            f"epoch {epoch + 1:2} loss {total / steps:.4f} accuracy {accuracy:.3f} {seconds:.0f} s",
+            flush=True,
         )
-    return network.eval()
 
 
 def write_weights(network: torch.nn.Module, recipe: Recipe, dataset: str) -> None:

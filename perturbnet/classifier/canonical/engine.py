@@ -14,49 +14,35 @@ Rules (design: canonical-inference.md; docs/verification-spec.md states them for
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
+from perturbnet.classifier.canonical.obligations import (
+    ACTIVATION_BITS,
+    LEAST_ACTIVATION,
+    MOST_ACTIVATION,
+)
 from perturbnet.classifier.canonical.resampling import coefficients
+from perturbnet.classifier.canonical.sums import (
+    CHUNK,
+    ExactLayer,
+    Grid,
+    Sums,
+    Tensor,
+    Workspace,
+    parts_of,
+    tensor_of,
+)
 from perturbnet.classifier.canonical.tables import HALF, SLOPE_BITS, STEPS_PER_UNIT, VALUE_BITS
 from perturbnet.classifier.engine import Classification, Pixels, judge
+from perturbnet.errors import ModelError
 
-ACTIVATION_BITS = 24
 GATE_BITS = 24
-BIAS_BITS = 50
-NO_CAP = 60
-CHUNK = 1 << 15  # values that pass through a table at a time; a few such buffers fit a core's cache
-PRODUCT = 1 << 19  # values of a matrix product's wider side at a time
-
-Tensor = torch.Tensor
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A tensor on its grid: float32 multiples of 2^-exponent."""
-
-    values: Tensor  # (height · width, channels) float32
-    exponent: int
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Exact sums with their bias, float64 (height · width, channels), and their extremes."""
-
-    values: Tensor
-    low: float
-    high: float
-
-    @property
-    def largest(self) -> float:
-        """The largest magnitude."""
-        return max(-self.low, self.high)
 
 
 class CanonicalEngine:
@@ -73,7 +59,9 @@ class CanonicalEngine:
         self.device = torch.device(device)
         self._size, self._bits = artefact.size, artefact.coefficient_bits
         self._steps = artefact.steps
-        self._layers = [_Layer(layer, self.device) for layer in artefact.layers]
+        workspace = Workspace(self.device)
+        self._layers = [ExactLayer(layer, self.device, workspace) for layer in artefact.layers]
+        self._one_at_a_time = threading.Lock()  # the workspace is shared
         self._silu, self._sigmoid = (
             _Table(table, self.device) for table in (artefact.silu, artefact.sigmoid)
         )
@@ -84,15 +72,15 @@ class CanonicalEngine:
 
     def logits(self, pixels: Pixels) -> NDArray[np.float64]:
         """The exact logits of one image, float64 (classes)."""
-        with torch.inference_mode():
-            return self._run(self._prepare(pixels)).cpu().numpy().reshape(-1)
+        with self._one_at_a_time, torch.inference_mode():
+            return self._run(self._prepare(pixels)).clone().cpu().numpy().reshape(-1)
 
     def _prepare(self, pixels: Pixels) -> Grid:
         """Resize and crop in integers; one rounding to the input's grid."""
         height, width, _ = pixels.shape
         size, bits = self._size, self._bits
-        rows, columns = (_tensor(side, self.device) for side in coefficients(height, width, size, bits))
-        levels = _tensor(pixels, self.device).double().permute(2, 0, 1)
+        rows, columns = (tensor_of(side, self.device) for side in coefficients(height, width, size, bits))
+        levels = tensor_of(pixels, self.device).double().permute(2, 0, 1)
         sums = (rows @ levels) @ columns.T
         exact = (sums - 255.0 * 2.0 ** (2 * bits - 1)) * 2.0 ** (1 - 2 * bits)
         exact = exact.permute(1, 2, 0).reshape(size * size, 3)
@@ -119,7 +107,7 @@ class CanonicalEngine:
     def _next_cap(self, number: int) -> int:
         """The cap that the consumer of this step's output puts on its exponent."""
         following = self._steps[number + 1]
-        return self._layers[following.layer].cap if following.op == Op.CONV else NO_CAP
+        return self._layers[following.layer].cap if following.op == Op.CONV else MOST_ACTIVATION
 
     def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
@@ -142,7 +130,7 @@ class CanonicalEngine:
         gate = self._sigmoid.apply(opened.values, GATE_BITS).double().reshape(-1)
         exponent = expo(_largest(grid.values) * float(gate.max()), cap)
         values = torch.empty_like(grid.values)
-        for part in _parts(grid.values, CHUNK):
+        for part in parts_of(grid.values, CHUNK):
             values[part] = _round_(grid.values[part].double().mul_(gate), exponent)
         return Grid(values, exponent)
 
@@ -155,91 +143,6 @@ class CanonicalEngine:
         return layer.convolve(grid, step)
 
 
-class _Layer:
-    """One linear map: its sums are exact, whatever order they are taken in."""
-
-    def __init__(self, layer: Layer, device: torch.device) -> None:
-        real = np.ldexp(layer.weights.astype(np.float32), -layer.exponents)
-        self.weights = _tensor(real, device)
-        self.cap = min(NO_CAP, cap_of(layer))
-        self._bias = _tensor(layer.bias, device)
-        self._up, self._down = (_tensor(np.ldexp(1.0, sign * layer.exponents), device) for sign in (1, -1))
-
-    def bias(self, exponent: int) -> Tensor:
-        """The bias, rounded half even to the sums' grid: multiples of 2^-(exponent + the channel's)."""
-        return (self._bias * self._up * 2.0**exponent).round_() * self._down * 2.0**-exponent
-
-    def project(self, grid: Grid) -> Sums:
-        """A 1×1 convolution: one matrix product, a block of positions at a time."""
-        weights = self.weights.reshape(-1, self.weights.shape[-1]).double()
-        bias = self.bias(grid.exponent)
-        collector = _Collector(grid.values.shape[0], weights.shape[1], grid.values.device)
-        for part in _parts(grid.values, PRODUCT, columns=max(weights.shape)):
-            torch.addmm(bias, grid.values[part].double(), weights, out=collector.values[part])
-            collector.note(part)
-        return collector.sums()
-
-    def convolve(self, grid: Grid, step: Step) -> Sums:
-        """A k×k convolution as k matrix products, each over the taps of one kernel row, by blocks of rows."""
-        weights = self.weights.double().reshape(step.kernel, step.kernel * step.cin, step.cout)
-        bias = self.bias(grid.exponent)
-        padded = _pad(grid.values, step)
-        collector = _Collector(step.out_height * step.out_width, step.cout, padded.device)
-        for first, count in _row_blocks(
-            step, PRODUCT, step.out_width * max(step.kernel * step.cin, step.cout)
-        ):
-            phases = [
-                _stack_taps(padded, step, first, count, phase)
-                for phase in range(min(step.stride, step.kernel))
-            ]
-            part = slice(first * step.out_width, (first + count) * step.out_width)
-            out = collector.values[part]
-            for y in range(step.kernel):
-                skip = y // step.stride
-                taps = phases[y % step.stride][skip : skip + count].reshape(-1, step.kernel * step.cin)
-                torch.addmm(out if y else bias, taps, weights[y], out=out)
-            collector.note(part)
-        return collector.sums()
-
-    def depthwise(self, grid: Grid, step: Step) -> Sums:
-        """A k×k depthwise convolution as k² shifted multiply-adds, a block of rows at a time."""
-        weights = self.weights.double()
-        bias = self.bias(grid.exponent)
-        padded = _pad(grid.values, step)
-        collector = _Collector(step.out_height * step.out_width, step.cout, padded.device)
-        for first, count in _row_blocks(step, CHUNK, step.out_width * step.cout):
-            rows = padded[first * step.stride : (first + count - 1) * step.stride + step.kernel].double()
-            part = slice(first * step.out_width, (first + count) * step.out_width)
-            out = collector.values[part].view(count, step.out_width, step.cout)
-            out.copy_(bias.expand_as(out))
-            for y in range(step.kernel):
-                for x in range(step.kernel):
-                    out.addcmul_(
-                        rows[y :: step.stride, x :: step.stride][:count, : step.out_width], weights[y, x]
-                    )
-            collector.note(part)
-        return collector.sums()
-
-
-class _Collector:
-    """Takes sums block by block while they are in the cache, and keeps their extremes."""
-
-    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
-        self.values = torch.empty(rows, columns, dtype=torch.float64, device=device)
-        self._lows: list[Tensor] = []
-        self._highs: list[Tensor] = []
-
-    def note(self, part: slice) -> None:
-        """A block is complete."""
-        low, high = torch.aminmax(self.values[part])
-        self._lows.append(low)
-        self._highs.append(high)
-
-    def sums(self) -> Sums:
-        """All of it."""
-        return Sums(self.values, float(torch.stack(self._lows).min()), float(torch.stack(self._highs).max()))
-
-
 class _Table:
     """SiLU or sigmoid: value plus slope times the distance from the nearest entry.
 
@@ -247,8 +150,8 @@ class _Table:
     """
 
     def __init__(self, table: NDArray[np.int64], device: torch.device) -> None:
-        self._values = _tensor(np.ldexp(table[:, 0].astype(np.float64), -VALUE_BITS), device)
-        self._slopes = _tensor(np.ldexp(table[:, 1].astype(np.float64), -SLOPE_BITS), device)
+        self._values = tensor_of(np.ldexp(table[:, 0].astype(np.float64), -VALUE_BITS), device)
+        self._slopes = tensor_of(np.ldexp(table[:, 1].astype(np.float64), -SLOPE_BITS), device)
 
     def apply(self, sums: Tensor, exponent: int) -> Tensor:
         """The function, rounded to multiples of 2^-exponent, float32."""
@@ -276,37 +179,42 @@ class _Table:
         index.copy_(nearest).add_(HALF)
         torch.index_select(self._values, 0, index, out=value)
         torch.index_select(self._slopes, 0, index, out=slope)
-        distance = torch.sub(y, nearest.mul_(1.0 / STEPS_PER_UNIT), out=work)
+        distance = torch.sub(y, nearest, alpha=1.0 / STEPS_PER_UNIT, out=work)  # the product is exact
         return distance.mul_(slope).add_(value)
 
 
 def expo(largest: float, cap: int) -> int:
-    """The exponent of a tensor whose largest magnitude is at most `largest`."""
+    """The exponent of a tensor whose largest magnitude is at most `largest`.
+
+    Raises:
+        ModelError: it is not finite, or so large that the arithmetic would leave the range of the proofs.
+
+    """
     if largest == 0.0:
         return min(cap, ACTIVATION_BITS)
-    return min(cap, ACTIVATION_BITS - math.frexp(largest)[1])
-
-
-def cap_of(layer: Layer) -> int:
-    """The largest exponent of a layer's input for which every rescaled bias stays within 2^50."""
-    caps = [
-        BIAS_BITS - math.frexp(bias)[1] - int(exponent)
-        for bias, exponent in zip(layer.bias.tolist(), layer.exponents.tolist(), strict=True)
-        if bias != 0.0
-    ]
-    return min(caps, default=NO_CAP)
+    exponent = (
+        min(cap, ACTIVATION_BITS - math.frexp(largest)[1]) if math.isfinite(largest) else LEAST_ACTIVATION - 1
+    )
+    if exponent < LEAST_ACTIVATION:
+        raise ModelError(f"activations reach {largest:.3g}, beyond 2^{ACTIVATION_BITS - LEAST_ACTIVATION}")
+    return exponent
 
 
 def _to_grid(exact: Tensor, exponent: int) -> Grid:
     values = torch.empty(exact.shape, dtype=torch.float32, device=exact.device)
-    for part in _parts(exact, CHUNK):
+    for part in parts_of(exact, CHUNK):
         values[part] = _round_(exact[part].clone(), exponent)
     return Grid(values, exponent)
 
 
 def _round_(values: Tensor, exponent: int) -> Tensor:
-    """Round half even to multiples of 2^-exponent, in place; powers of two scale exactly."""
-    return values.mul_(2.0**exponent).round_().mul_(2.0**-exponent)
+    """Round half even to multiples of 2^-exponent, in place.
+
+    Adding 1.5·2^(52-exponent) leaves no bits below 2^-exponent in binary64, and its rounding is the one
+    that is wanted; both operations are exact otherwise, because |a| <= 2^(24-exponent).
+    """
+    anchor = 1.5 * 2.0 ** (52 - exponent)
+    return values.add_(anchor).sub_(anchor)
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -317,40 +225,3 @@ def _mean(values: Tensor) -> Tensor:
 def _largest(values: Tensor) -> float:
     low, high = torch.aminmax(values)
     return max(-float(low), float(high))
-
-
-def _pad(values: Tensor, step: Step) -> Tensor:
-    """(height · width, c) to (height', width', c) with zeros around, as far as the kernel reaches."""
-    down = (step.out_height - 1) * step.stride + step.kernel
-    across = (step.out_width - 1) * step.stride + step.kernel
-    shape = max(down, step.pad_top + step.height), max(across, step.pad_left + step.width), step.cin
-    padded = torch.zeros(shape, dtype=values.dtype, device=values.device)
-    inside = padded[step.pad_top : step.pad_top + step.height, step.pad_left : step.pad_left + step.width]
-    inside.copy_(values.reshape(step.height, step.width, step.cin))
-    return padded
-
-
-def _stack_taps(padded: Tensor, step: Step, first: int, count: int, phase: int) -> Tensor:
-    """Input rows of one phase of the stride, float64 (rows, out_width, k · cin)."""
-    more = (step.kernel - 1 - phase) // step.stride
-    rows = padded[first * step.stride + phase :: step.stride][: count + more]
-    columns = [rows[:, x :: step.stride][:, : step.out_width] for x in range(step.kernel)]
-    return torch.cat(columns, dim=2).double()
-
-
-def _row_blocks(step: Step, values: int, per_row: int) -> Iterator[tuple[int, int]]:
-    """First output row and number of rows, so that a block holds about `values` values."""
-    size = max(1, values // per_row)
-    for first in range(0, step.out_height, size):
-        yield first, min(size, step.out_height - first)
-
-
-def _parts(values: Tensor, size: int, *, columns: int = 0) -> list[slice]:
-    """Slices of rows that hold about `size` values each."""
-    rows = max(1, size // max(1, columns or values.shape[1]))
-    return [slice(start, start + rows) for start in range(0, values.shape[0], rows)]
-
-
-def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
-    """A copy of an array on the device."""
-    return torch.from_numpy(np.array(array)).to(device)

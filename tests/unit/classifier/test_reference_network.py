@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Float32Engine:
-    return open_engine("reference", cache_dir=tmp_path_factory.mktemp("cache"), device="cpu")
+    return open_engine("reference", cache_dir=tmp_path_factory.mktemp("cache"), device="cpu", kind="float32")
 
 
 def drawn(rows: range) -> tuple[list[np.ndarray], list[int]]:

@@ -77,11 +77,11 @@ def test_after_a_failed_download_there_is_no_engine(tmp_path: Path, monkeypatch:
     """The public version went on with random weights when its download failed."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "user"))
     with pytest.raises(ArtifactMissing, match=REPOSITORY) as caught:
-        open_engine("imagenet100", cache_dir=tmp_path)
+        open_engine("imagenet100", cache_dir=tmp_path, kind="float32")
     assert "snakemake bootstrap" in caught.value.diagnostics()
     put(tmp_path / "hub", b"", blob=hashlib.sha256(b"").hexdigest())
     with pytest.raises(ModelError, match="does not fit"):
-        open_engine("imagenet100", cache_dir=tmp_path)
+        open_engine("imagenet100", cache_dir=tmp_path, kind="float32")
 
 
 def test_no_value_of_a_network_comes_from_anywhere_but_the_file(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_installation_without_its_data(monkeypatch: pytest.MonkeyPatch, tmp_p
     pins = {"network": {"file": "none.safetensors", "sha256": SHA256, "size": 3}}
     monkeypatch.setattr(weights, "read_pins", lambda _name: pins)
     with pytest.raises(ArtifactMissing, match=r"none\.safetensors"):
-        open_engine("reference", cache_dir=tmp_path)
+        open_engine("reference", cache_dir=tmp_path, kind="float32")
 
 
 def test_an_unknown_profile(tmp_path: Path) -> None:
