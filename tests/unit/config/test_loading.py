@@ -88,8 +88,8 @@ def test_environment_of_others_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("PERTURB_K_MINERS", "many", "a whole number from 1 to 4096"),
-        ("PERTURB_K_MINERS", "0", "a whole number from 1 to 4096"),
+        ("PERTURB_K_MINERS", "many", "a whole number from 1 to 256"),
+        ("PERTURB_K_MINERS", "0", "a whole number from 1 to 256"),
         ("PERTURB_MINER_EXPLORATION_RATIO", "1.5", "a decimal number from 0 to 1, at most 6 decimals"),
         ("PERTURB_CHALLENGE_AUGMENT", "maybe", "true or false"),
         ("PERTURB_PROFILE", "cifar", "one of imagenet100, reference"),
