@@ -35,7 +35,7 @@ from perturbnet.identity import Keypair
 
 NETWORK = "local"
 DEFAULT_BLOCK_TIME_MS = 12_000
-_NONCE_ATTEMPTS = 5
+_NONCE_ATTEMPTS = 100  # each loss means that another process got through
 T = TypeVar("T")
 
 

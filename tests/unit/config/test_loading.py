@@ -15,7 +15,7 @@ from perturbnet.config import Setting, load_settings, parse_value, registry, req
 from perturbnet.config.loading import SMALLEST_EPSILON
 from perturbnet.errors import ConfigError
 
-HOME = {"HOME": "/home/somebody"}
+HOME = {"HOME": "/srv/somebody"}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -265,9 +265,9 @@ def test_the_two_secrets_are_secret() -> None:
 
 def test_folders_follow_xdg_and_home() -> None:
     plain = load_settings(HOME).settings
-    assert plain.state_dir == Path("/home/somebody/.local/state/perturb")
-    assert plain.cache_dir == Path("/home/somebody/.cache/perturb")
-    assert plain.wallet_path == Path("/home/somebody/.bittensor/wallets")
+    assert plain.state_dir == Path("/srv/somebody/.local/state/perturb")
+    assert plain.cache_dir == Path("/srv/somebody/.cache/perturb")
+    assert plain.wallet_path == Path("/srv/somebody/.bittensor/wallets")
     xdg = load_settings({"XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c", **HOME}).settings
     assert (xdg.state_dir, xdg.cache_dir) == (Path("/s/perturb"), Path("/c/perturb"))
 
@@ -276,12 +276,12 @@ def test_folders_follow_xdg_and_home() -> None:
 def test_xdg_path_that_is_not_absolute_is_ignored(value: str) -> None:
     """So says the specification."""
     settings = load_settings({"XDG_STATE_HOME": value, **HOME}).settings
-    assert settings.state_dir == Path("/home/somebody/.local/state/perturb")
+    assert settings.state_dir == Path("/srv/somebody/.local/state/perturb")
 
 
 def test_said_folder_is_over_xdg() -> None:
     settings = load_settings({"PERTURB_STATE_DIR": "~/mine", "XDG_STATE_HOME": "/s", **HOME}).settings
-    assert settings.state_dir == Path("/home/somebody/mine")
+    assert settings.state_dir == Path("/srv/somebody/mine")
 
 
 def test_environment_of_the_process_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_environment_of_the_process_is_not_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     loaded = load_settings(HOME)
     assert loaded.settings.k_miners == 100
-    assert loaded.settings.state_dir == Path("/home/somebody/.local/state/perturb")
+    assert loaded.settings.state_dir == Path("/srv/somebody/.local/state/perturb")
 
 
 # Across settings
