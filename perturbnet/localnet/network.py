@@ -58,7 +58,7 @@ class Plan:
         """The settings that a local network runs with instead of the defaults."""
         history = str(max(1, min(3, self.rounds)))
         short = {
-            "PERTURB_TIMEOUT_SECONDS": "4" if self.profile == "reference" else "60",
+            "PERTURB_TIMEOUT_SECONDS": "3" if self.profile == "reference" else "60",
             "PERTURB_QUERY_INTERVAL_SECONDS": "0",
             "PERTURB_CHALLENGE_RETRY_DELAY_SECONDS": "1",
             "PERTURB_HISTORY_SIZE": history,
