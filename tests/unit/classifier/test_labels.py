@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-import timm.data
+from timm.data.imagenet_info import ImageNetInfo
 
 from perturbnet.classifier.labels import imagenet100_classes, imagenet_classes, imagenet_labels
 
 
 def test_the_shipped_texts_are_timms() -> None:
-    info = timm.data.ImageNetInfo()
+    info = ImageNetInfo()
     for known in imagenet_classes():
         assert known.text == info.index_to_description(known.index)
         assert known.synset == info.index_to_label_name(known.index)

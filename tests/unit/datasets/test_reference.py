@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from perturbnet import canonical
+from perturbnet.artifacts import sha256_file
 from perturbnet.datasets import open_source, reference
 from perturbnet.datasets.reference import SplitPin, fold_digests, open_reference, render_rows
+from perturbnet.datasets.rendering import CLASSES
 from perturbnet.errors import ConfigError, DatasetError, DigestMismatch, RowUnreadable
 from perturbnet.images import pixel_digest
 
@@ -20,7 +23,7 @@ def pin_of(rows: int) -> SplitPin:
     pictures = list(render_rows("test", rows))
     digests = [pixel_digest(pixels) for pixels, _ in pictures]
     labels = bytes(label for _, label in pictures)
-    return SplitPin(rows, fold_digests(digests), reference.hashlib.sha256(labels).hexdigest())
+    return SplitPin(rows, fold_digests(digests), hashlib.sha256(labels).hexdigest())
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_rows_come_back_as_they_were_drawn(cache: Path) -> None:
     for row, (pixels, label) in enumerate(render_rows("test", ROWS)):
         image = source.read(row)
         np.testing.assert_array_equal(image.pixels, pixels)
-        assert (image.row, image.label_index, image.label) == (row, label, reference.CLASSES[label])
+        assert (image.row, image.label_index, image.label) == (row, label, CLASSES[label])
         assert image.pixels.flags.c_contiguous
 
 
@@ -114,7 +117,7 @@ def test_a_forged_cache_is_refused_even_when_its_file_digest_fits(cache: Path) -
     parquet.write_bytes(b"forged")
     stated = canonical.decode(rows_file.read_bytes())
     assert isinstance(stated, dict)
-    forged = {"parquet_sha256": reference.sha256_file(parquet), "pixels": stated["pixels"]}
+    forged = {"parquet_sha256": sha256_file(parquet), "pixels": stated["pixels"]}
     rows_file.write_bytes(canonical.encode(forged))
     with pytest.raises(DatasetError):
         open_reference(cache, "test")
