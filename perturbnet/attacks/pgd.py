@@ -2,8 +2,8 @@
 
 For k = 1, 2, … levels: projected gradient descent on the margin of the label over its best rival inside the
 cube of ±k levels, with momentum, from a random start (the seed makes two miners differ), every iterate
-rounded to whole levels before it is judged. When an iterate flips the label but is refused (too visible:
-SSIM, PSNR), its weakest changes are taken back by and by.
+rounded to whole levels before it is judged. From an iterate that flips the label the weakest changes are taken
+back as long as the verifier accepts it, or until it does (SSIM, PSNR).
 
 Source: PGD, Madry et al. 2018, arXiv:1706.06083; momentum, Dong et al. 2018, arXiv:1710.06081.
 """
@@ -61,17 +61,20 @@ def _flips(
 def _least_visible(
     task: AttackTask, candidate: Pixels, strength: NDArray[np.float32], deadline: Deadline
 ) -> Pixels | None:
-    """The candidate, or what is left of it without its weakest changes, if the verifier accepts it."""
+    """The candidate without as many of its weakest changes as the verifier lets go, or None."""
     order = np.argsort(strength, axis=None)
+    best = None
     for share in KEPT_SHARES:
         thinned = candidate.copy()
         weakest = order[: int(order.size * (1 - share))]
         thinned.reshape(-1)[weakest] = task.clean.reshape(-1)[weakest]
         if task.accepts(thinned):
-            return thinned
+            best = thinned
+        elif best is not None:
+            break
         if deadline.passed:
-            return None
-    return None
+            break
+    return best
 
 
 def _apply(clean: Pixels, delta: NDArray[np.float32]) -> Pixels:
