@@ -19,7 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the whole network on this machine: a validator, miners, a chain; ends with a table
-	@$(BIN)/perturb localnet $(ARGS)
+	@$(BIN)/perturb localnet --seed demo $(ARGS)
 
 test: $(STAMP) ## the quick tests; no network beyond loopback
 	@$(BIN)/python -m pytest -m "$(FAST)" $(ARGS)

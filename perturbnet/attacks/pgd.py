@@ -2,8 +2,8 @@
 
 For k = 1, 2, … levels: projected gradient descent on the margin of the label over its best rival inside the
 cube of ±k levels, with momentum, from a random start (the seed makes two miners differ), every iterate
-rounded to whole levels before it is judged. From an iterate that flips the label the weakest changes are taken
-back as long as the verifier accepts it, or until it does (SSIM, PSNR).
+rounded to whole levels before it is judged. From an iterate that flips the label the weakest changes are
+taken back as long as the verifier accepts it, or until it does (SSIM, PSNR).
 
 Source: PGD, Madry et al. 2018, arXiv:1706.06083; momentum, Dong et al. 2018, arXiv:1710.06081.
 """

@@ -130,7 +130,7 @@ class Float32Engine:
         import torch
 
         with torch.inference_mode():
-            levels = torch.as_tensor(np.ascontiguousarray(batch), device=self.device)
+            levels = torch.tensor(batch, device=self.device)
             precision = getattr(torch, self._precision)
             answer: NDArray[Any] = self.forward(levels.to(precision)).cpu().numpy()
         return answer

@@ -71,9 +71,7 @@ class FloatOracle:
         """
         import torch
 
-        levels = (
-            torch.as_tensor(np.ascontiguousarray(batch), device=self._engine.device).float().requires_grad_()
-        )
+        levels = torch.tensor(batch, device=self._engine.device).float().requires_grad_()
         logits = self._engine.forward(levels)
         true = torch.as_tensor(label_indices, device=logits.device).long()
         rival = self._strongest(logits.detach(), true) if rivals is None else torch.as_tensor(rivals)

@@ -151,6 +151,7 @@ def budgets(artefact: Artefact) -> Iterator[Budget]:
 
 def _prove_step(artefact: Artefact, step: Step, channels: int, where: str) -> int:
     """Shapes and positions of one step; returns how many channels leave it."""
+    _require(step.cin == channels, where, f"takes {step.cin} channels; {channels} arrive")
     if step.op == Op.POOL:
         _require(step.height * step.width <= 2**POSITION_BITS, where, "pools more than 2^29 positions")
         _require((step.out_height, step.out_width) == (1, 1), where, "pools to more than one position")
@@ -170,6 +171,8 @@ def _prove_step(artefact: Artefact, step: Step, channels: int, where: str) -> in
     reach = (step.out_height - 1) * step.stride < step.height + step.kernel
     reach &= (step.out_width - 1) * step.stride < step.width + step.kernel
     _require(reach, where, "reaches beyond its input")
+    point = (step.out_height, step.out_width) == (step.height, step.width)
+    _require(point or step.kernel * step.stride > 1, where, "resizes by a 1×1 convolution")
     leading = (step.kernel, step.kernel) + (() if step.depthwise else (channels,))
     outputs = _outputs(artefact, step.layer, leading, where)
     _require(not step.depthwise or outputs == channels, where, "changes the channels of a depthwise map")

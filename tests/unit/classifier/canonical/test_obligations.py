@@ -153,6 +153,7 @@ def test_the_limit_of_a_sum_is_met_exactly() -> None:
         (0, {"op": 9}, "unknown kind"),
         (0, {"act": 5}, "unknown activation"),
         (0, {"stride": 0}, "empty side"),
+        (0, {"cin": 4}, "channels; 3 arrive"),
         (0, {"pad_top": -1}, "negative padding"),
         (0, {"pad_left": 3}, "padded by more"),
         (0, {"out_height": 400}, "beyond its input"),
@@ -160,6 +161,7 @@ def test_the_limit_of_a_sum_is_met_exactly() -> None:
         (0, {"kernel": 2}, "has weights"),
         (2, {"shortcut": 2}, "adds"),
         (-1, {"act": int(Act.SILU)}, "no plain matrix"),
+        (-1, {"out_height": 2}, "resizes by a 1×1"),
     ],
 )
 def test_a_program_that_does_not_fit(
