@@ -136,7 +136,7 @@ def miner_run(pairs: tuple[str, ...], file: Path | None) -> None:
 @main.command()
 @click.option("--miners", default=8, show_default=True, type=click.IntRange(1, 64),
               help="Miners in all; beyond the first, up to six are bad on purpose.")  # fmt: skip
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 10_000), help="Rounds to run.")
+@click.option("--rounds", default=8, show_default=True, type=click.IntRange(1, 10_000), help="Rounds to run.")
 @click.option("--profile", default="reference", show_default=True, help="Data set and model.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Folder for everything  [default: localnet/NNN]"

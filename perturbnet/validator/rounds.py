@@ -41,6 +41,8 @@ from perturbnet.validator.receipts import (
 )
 from perturbnet.verification import Pixels
 
+TELL_WITHIN_S = 5.0
+
 log = logging.getLogger(__name__)
 
 
@@ -205,7 +207,7 @@ class Rounds:
             true_label=challenge.label.text,
             epsilon=float(challenge.epsilon),
             min_delta=float(rules.min_linf_delta),
-            timeout_seconds=rules.timeout_ms / 1000,
+            timeout_seconds=self._timeout_s(),
             challenge_id=opened.hash,
             protocol_fingerprint=self.policy.protocol_fingerprint,
             rules=rules,
@@ -214,7 +216,7 @@ class Rounds:
             arrivals = await self.courier.query_round(
                 read_terms(self.journal, opened.leaf).targets,
                 Query.of(message),
-                deadline_s=rules.timeout_ms / 1000,
+                deadline_s=self._timeout_s(),
                 on_arrival=partial(self._note, opened),
                 max_response_bytes=response_limit_bytes(challenge.clean.shape[0], challenge.clean.shape[1]),
             )
@@ -262,8 +264,13 @@ class Rounds:
             if target.host is not None
         ]
         await self.finish_telling()
-        self.telling = asyncio.create_task(self.courier.send_acknowledgements(notes))
+        self.telling = asyncio.create_task(
+            self.courier.send_acknowledgements(notes, timeout_s=min(TELL_WITHIN_S, self._timeout_s()))
+        )
         return receipts
+
+    def _timeout_s(self) -> float:
+        return self.policy.rules.timeout_ms / 1000
 
     async def finish_telling(self) -> None:
         """Wait until the newest acknowledgements are sent; a silent miner does not hold up the next round."""

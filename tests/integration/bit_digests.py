@@ -2,7 +2,7 @@
 
     python tests/integration/bit_digests.py reference|large FOLDER
 
-Prints one JSON line: for each configuration the digests of all float32 and of all canonical logits. `large` is
+Prints one JSON line: for each configuration the digests of all float32 and all canonical logits. `large` is
 EfficientNetV2-L at 480 from FOLDER (`large.model`, `large.pt`), with fewer configurations.
 """
 
