@@ -31,9 +31,10 @@ def original() -> Any:
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5, generator=generator)
                 module.bias.normal_(0, 0.1, generator=generator)
-                module.running_mean.normal_(0, 0.1, generator=generator)
-                module.running_var.uniform_(1e-3, 1.5, generator=generator)
-                module.num_batches_tracked.zero_()
+                statistics = dict(module.named_buffers())
+                statistics["running_mean"].normal_(0, 0.1, generator=generator)
+                statistics["running_var"].uniform_(1e-3, 1.5, generator=generator)
+                statistics["num_batches_tracked"].zero_()
     return network
 
 

@@ -27,9 +27,9 @@ def draw_network(
     seed: int = 0, *, pad: str = "same", stages: list[list[str]] | None = None, **more: Any
 ) -> Any:
     """An EfficientNetV2 in evaluation mode whose batch norms do something."""
-    options = {"norm_layer": partial(nn.BatchNorm2d, eps=1e-3), "act_layer": nn.SiLU} | more
+    options: dict[str, Any] = {"norm_layer": partial(nn.BatchNorm2d, eps=1e-3), "act_layer": nn.SiLU, **more}
     network = EfficientNet(
-        decode_arch_def(stages or STAGES),
+        decode_arch_def(stages or STAGES),  # type: ignore[no-untyped-call]
         num_classes=5,
         num_features=24,
         stem_size=8,
@@ -46,8 +46,9 @@ def draw_network(
             if isinstance(module, nn.BatchNorm2d):
                 _fill(module.weight, generator, 0.25, 1.0)
                 _fill(module.bias, generator, 0.25)
-                _fill(module.running_mean, generator, 0.125)
-                _fill(module.running_var, generator, 0.25, 0.75)
+                statistics = dict(module.named_buffers())
+                _fill(statistics["running_mean"], generator, 0.125)
+                _fill(statistics["running_var"], generator, 0.25, 0.75)
     return network.eval()
 
 

@@ -68,7 +68,10 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "stage": (replace_module("blocks.0", lambda _: nn.ModuleList()), "not a stage"),
     "relu": (set_on(f"{MBCONV}.bn2", act=nn.ReLU()), "ReLU where SiLU"),
     "linear with silu": (set_on(f"{MBCONV}.bn3", act=nn.SiLU()), "SiLU where Identity"),
-    "norm": (replace_module(f"{MBCONV}.bn2", lambda m: nn.BatchNorm2d(m.num_features)), "BatchNormAct2d"),
+    "norm": (
+        replace_module(f"{MBCONV}.bn2", lambda m: nn.BatchNorm2d(len(m.state_dict()["weight"]))),
+        "BatchNormAct2d",
+    ),
     "norm drops": (set_on("bn1", drop=nn.Dropout()), "drops"),
     "norm without weights": (set_on("bn1", affine=False), "no weights"),
     "gate": (set_on(f"{MBCONV}.se", gate=nn.Hardsigmoid()), "SiLU and sigmoid"),

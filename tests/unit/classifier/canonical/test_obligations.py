@@ -60,7 +60,8 @@ EDGES = {"left": Fraction(-1, 8192), "middle": Fraction(0), "right": Fraction(1,
 
 def exact_ends(table: np.ndarray, edge: Fraction) -> np.ndarray:
     """value + slope · edge in units of 2^-43, exact in int64: slopes have 2^-30, the edge is ±2^-13."""
-    return table[:, 0] * 8 + table[:, 1] * int(edge * 8192)
+    ends: np.ndarray = table[:, 0] * 8 + table[:, 1] * int(edge * 8192)
+    return ends
 
 
 @pytest.mark.parametrize("edge", EDGES)

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_a_self_test_names_the_engine(artefact: Artefact) -> None:
         require_golden(engine, ["00"] * len(self_test.golden_images()))
 
 
-def header(data: bytes, change: Callable[[dict[str, object]], object]) -> bytes:
+def header(data: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     """The same file with another header, padded to its old length."""
     (length,) = struct.unpack("<Q", data[:8])
     entries = json.loads(data[8 : 8 + length])
