@@ -58,7 +58,7 @@ def test_it_knows_what_it_sees(engine: Float32Engine) -> None:
 
 def test_most_pictures_fall_within_two_levels(engine: Float32Engine) -> None:
     """A plain descent of the margin, 12 steps; not the best attack there is."""
-    images, labels = drawn(range(24))
+    images, labels = drawn(range(60))
     clean, true = np.stack(images), np.array(labels)
     oracle = FloatOracle(engine)
     right = oracle.logits(clean).argmax(axis=1) == true
