@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,12 +16,11 @@ from perturbnet.attacks import open_attack
 from perturbnet.chain import Chain, Metagraph, open_chain
 from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.clock import Clock, SystemClock
-from perturbnet.config import Loaded, Settings, load_settings, require_live
-from perturbnet.errors import ChainError, ChainRejected, ConfigError, PerturbError
+from perturbnet.config import Loaded, Settings
+from perturbnet.errors import ChainError, ChainRejected, ConfigError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.miner.service import MinerService
-from perturbnet.process import end_with, run_or_stop, run_until_signal
-from perturbnet.telemetry import setup_logging
+from perturbnet.process import run_neuron, run_or_stop
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
 from perturbnet.transport.server import Handlers
 
@@ -144,14 +142,8 @@ def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerSe
 
 
 def main(loaded: Loaded | None = None) -> NoReturn:
-    """Run from the environment (or from settings that the command line has parsed)."""
-    try:
-        found = loaded or load_settings(os.environ)
-        require_live(found)
-    except PerturbError as error:
-        end_with(error)
-    setup_logging(found.settings.log_level)
-    run_until_signal(lambda stop: mine(found, stop))
+    """Run from the environment, or from settings that the command line has parsed."""
+    run_neuron(mine, loaded)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from typing import NoReturn
 from perturbnet.chain import Chain, open_chain
 from perturbnet.classifier import open_engine
 from perturbnet.clock import Clock, SystemClock
-from perturbnet.config import Loaded, Settings, load_settings, require_live
+from perturbnet.config import Loaded, Settings
 from perturbnet.datasets import open_source
-from perturbnet.errors import ChainError, PerturbError
+from perturbnet.errors import ChainError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.process import end_with, run_or_stop, run_until_signal
-from perturbnet.telemetry import Mirror, open_mirror, setup_logging
+from perturbnet.process import run_neuron, run_or_stop
+from perturbnet.telemetry import Mirror, open_mirror
 from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
 from perturbnet.validator.draws import Draws
@@ -173,14 +172,8 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
 
 
 def main(loaded: Loaded | None = None) -> NoReturn:
-    """Run from the environment (or from settings that the command line has parsed)."""
-    try:
-        found = loaded or load_settings(os.environ)
-        require_live(found)
-    except PerturbError as error:
-        end_with(error)
-    setup_logging(found.settings.log_level)
-    run_until_signal(lambda stop: validate(found, stop))
+    """Run from the environment, or from settings that the command line has parsed."""
+    run_neuron(validate, loaded)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn
 
+from perturbnet.config import Loaded, load_settings, require_live
 from perturbnet.errors import PerturbError
+from perturbnet.telemetry import setup_logging
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -45,10 +47,21 @@ def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
     os._exit(code)
 
 
-def end_with(error: PerturbError) -> NoReturn:
-    """End before anything has begun: the error in a sentence, and its exit code."""
-    sys.stderr.write(f"{error.diagnostics()}\n")
-    raise SystemExit(error.exit_code) from None
+def run_neuron(
+    work: Callable[[Loaded, asyncio.Event], Coroutine[Any, Any, None]], loaded: Loaded | None
+) -> NoReturn:
+    """Check the settings (those given, or the environment's), then run `work(settings, stop)` until a signal.
+
+    Wrong settings end it before anything has begun: a sentence, and the error's exit code.
+    """
+    try:
+        found = loaded or load_settings(os.environ)
+        require_live(found)
+    except PerturbError as error:
+        sys.stderr.write(f"{error.diagnostics()}\n")
+        raise SystemExit(error.exit_code) from None
+    setup_logging(found.settings.log_level)
+    run_until_signal(lambda stop: work(found, stop))
 
 
 async def run_or_stop(work: Awaitable[None], stop: asyncio.Event) -> bool:
