@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 ATEN = ("default", "avx2", "avx512")
 ONEDNN = ("SSE41", "AVX2", "default")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def digests(kind: str, folder: Path, aten: str, onednn: str) -> dict[str, list[str]]:
