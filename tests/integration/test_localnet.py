@@ -89,6 +89,7 @@ def test_state_is_rebuilt_from_the_leaves_alone(demo: Demo) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, cache_dir: Path) -> None:
     """20 kills at random moments: every leaf seen stays, acknowledged receipts too; no image comes twice."""
     dice = random.Random(20)
