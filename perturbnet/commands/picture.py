@@ -13,8 +13,9 @@ from perturbnet.config import Settings
 from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.distortion import measure, psnr_micro_db
 from perturbnet.errors import AttackError
-from perturbnet.images import decode_any_image, encode_base64, encode_png, pixel_digest
-from perturbnet.protocol import AttackResponse, encode
+from perturbnet.images import decode_any_image, encode_png
+from perturbnet.miner.service import build_response
+from perturbnet.protocol import encode
 from perturbnet.scoring import score_verdict
 from perturbnet.validator.startup import build_rules
 from perturbnet.verification import Pixels, Task, Verdict, verify
@@ -98,11 +99,4 @@ def _write(
 
 
 def _body(pixels: Pixels) -> bytes:
-    return encode(
-        AttackResponse(
-            task_id="offline",
-            challenge_id=NO_CHALLENGE,
-            perturbed_image_b64=encode_base64(encode_png(pixels)),
-            pixels_sha256=pixel_digest(pixels),
-        )
-    )
+    return encode(build_response("offline", NO_CHALLENGE, pixels))

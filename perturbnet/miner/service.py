@@ -115,7 +115,7 @@ class MinerService:
         taken_s, left_s = self.clock.monotonic_s() - started_s, deadline.remaining_s
         shown = f"k {result.linf_u8}, {changed} values changed, {taken_s:.2f} s, {left_s:.2f} s left"
         log.info("Task %s: %s", challenge.task_id, shown)
-        return build_response(challenge, result.adversarial)
+        return build_response(challenge.task_id, challenge.challenge_id, result.adversarial)
 
     def _search(self, challenge: AttackChallenge, deadline: Deadline) -> tuple[Pixels, AttackResult]:
         if deadline.passed:
@@ -151,7 +151,7 @@ class MinerService:
             rules=challenge.rules,
             max_body_bytes=response_limit_bytes(clean.shape[0], clean.shape[1]),
         )
-        body = encode(build_response(challenge, pixels))
+        body = encode(build_response(challenge.task_id, challenge.challenge_id, pixels))
         return verify_round(task, [(body, None)], self.engine, label)[0].reject is Reject.OK
 
     def _nothing(self, challenge: AttackChallenge, reason: str) -> AttackResponse:
@@ -169,11 +169,11 @@ class MinerService:
             self._answered.popitem(last=False)
 
 
-def build_response(challenge: AttackChallenge, pixels: Pixels) -> AttackResponse:
+def build_response(task_id: str, challenge_id: str, pixels: Pixels) -> AttackResponse:
     """The message that carries an image."""
     return AttackResponse(
-        task_id=challenge.task_id,
-        challenge_id=challenge.challenge_id,
+        task_id=task_id,
+        challenge_id=challenge_id,
         perturbed_image_b64=encode_base64(encode_png(pixels)),
         pixels_sha256=pixel_digest(pixels),
     )
