@@ -12,13 +12,12 @@ Rules (design: ledger.md)
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, get_type_hints
 
-from perturbnet import canonical
+from perturbnet import canonical, merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
 
 _KINDS: dict[str, type[Leaf]] = {}
@@ -224,8 +223,8 @@ def decode_leaf(data: bytes) -> Leaf:
 
 
 def leaf_hash(data: bytes) -> str:
-    """Hex SHA-256(0x00 || data): RFC 6962, section 2.1."""
-    return hashlib.sha256(b"\x00" + data).hexdigest()
+    """The hex hash of a leaf of these bytes: RFC 6962, section 2.1."""
+    return merkle.leaf_hash(data).hex()
 
 
 @cache
