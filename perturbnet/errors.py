@@ -14,6 +14,7 @@ PerturbError                     message, `diagnostics()`, exit code
 ├── AttackError                  an attack that cannot run
 ├── LedgerError                  the validator's state
 │   ├── LedgerCorrupt            refused, never reset
+│   │   └── LeafRefused          one leaf that cannot follow the others: field, expected, got
 │   └── LedgerLocked             another process holds it
 ├── ChainError                   the chain
 │   ├── ChainTimeout             our own deadline passed
@@ -169,6 +170,15 @@ class LedgerError(PerturbError):
 
 class LedgerCorrupt(LedgerError):
     """A record that is not what was written. Nothing is repaired or reset silently."""
+
+
+class LeafRefused(LedgerCorrupt):
+    """A leaf that cannot follow the ones before it. An auditor reads the parts, a person the message."""
+
+    def __init__(self, leaf: int, field: str, expected: object, got: object, message: str = "") -> None:
+        """Name the leaf's place in the log, the field, what was expected and what stands there."""
+        super().__init__(f"leaf {leaf}: {message or f'{field} {got}, expected {expected}'}")
+        self.leaf, self.field, self.expected, self.got = leaf, field, str(expected), str(got)
 
 
 class LedgerLocked(LedgerError):

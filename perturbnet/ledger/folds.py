@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from perturbnet.errors import LedgerCorrupt, Reject
+from perturbnet.errors import LeafRefused, Reject
 from perturbnet.ledger.leaves import (
     ChallengeLeaf,
     ConfigLeaf,
@@ -112,11 +112,12 @@ class LedgerState:
         """Fold one more leaf.
 
         Raises:
-            LedgerCorrupt: the leaf cannot follow the ones before it.
+            LeafRefused: the leaf cannot follow the ones before it.
 
         """
         if entry.position != self.size:
-            raise LedgerCorrupt(f"expected leaf {self.size}, got leaf {entry.position}")
+            message = f"expected leaf {self.size}, got leaf {entry.position}"
+            raise LeafRefused(entry.position, "position", self.size, entry.position, message)
         self._fold(entry, entry.leaf)
         self.size += 1
 
@@ -143,12 +144,15 @@ class LedgerState:
             case SubmissionLeaf():
                 self._submitted(entry, leaf)
             case _:
-                raise LedgerCorrupt(f"leaf {entry.position}: no fold for a {leaf.kind} leaf")
+                raise LeafRefused(
+                    entry.position, "kind", "a kind with a fold", leaf.kind, f"no fold for a {leaf.kind} leaf"
+                )
 
     def _take_rules(self, entry: Entry, leaf: RulesLeaf) -> None:
         size = leaf.history.get("history_size")
         if not isinstance(size, int) or size < 1:
-            raise LedgerCorrupt(f"leaf {entry.position}: history_size is {size!r}, expected 1 or more")
+            message = f"history_size is {size!r}, expected 1 or more"
+            raise LeafRefused(entry.position, "history_size", "1 or more", repr(size), message)
         self.rules = (entry.position, leaf)
         for miner in self.miners.values():
             miner.scores_ppb = deque(miner.scores_ppb, maxlen=size)
@@ -163,9 +167,7 @@ class LedgerState:
                     kept = old if old is not None and old.hotkey == hotkey else None
                     miners[uid] = kept or MinerHistory(uid, hotkey, deque(maxlen=size))
                 case _:
-                    raise LedgerCorrupt(
-                        f"leaf {entry.position}: neuron {neuron!r}, expected a new uid and its hotkey"
-                    )
+                    raise LeafRefused(entry.position, "neuron", "a new uid and its hotkey", repr(neuron))
         self.metagraph, self.miners = (entry.position, leaf), miners
 
     def _begin_epoch(self, entry: Entry, leaf: EpochLeaf) -> None:
@@ -175,61 +177,59 @@ class LedgerState:
         elif last.cursor == last.leaf.rows:
             expected = last.leaf.epoch + 1
         else:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: epoch {leaf.epoch} begins, but of epoch {last.leaf.epoch} "
+            message = (
+                f"epoch {leaf.epoch} begins, but of epoch {last.leaf.epoch} "
                 f"only {last.cursor} of its {last.leaf.rows} rows were drawn"
             )
+            raise LeafRefused(entry.position, "epoch", last.leaf.epoch, leaf.epoch, message)
         if leaf.epoch != expected:
-            raise LedgerCorrupt(f"leaf {entry.position}: epoch {leaf.epoch}, expected {expected}")
+            raise LeafRefused(entry.position, "epoch", expected, leaf.epoch)
         self.epoch = EpochProgress(entry.position, leaf)
 
     def _reveal(self, entry: Entry, leaf: SegmentLeaf) -> None:
         progress = self._current_epoch(entry, leaf.epoch)
         if leaf.segment != progress.segments_revealed:
-            expected = progress.segments_revealed
-            raise LedgerCorrupt(f"leaf {entry.position}: segment {leaf.segment}, expected {expected}")
+            raise LeafRefused(entry.position, "segment", progress.segments_revealed, leaf.segment)
         over = min((leaf.segment + 1) * progress.leaf.segment_draws, progress.leaf.rows)
         if progress.cursor < over:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: segment {leaf.segment} is over at draw {over}, not {progress.cursor}"
-            )
+            message = f"segment {leaf.segment} is over at draw {over}, not {progress.cursor}"
+            raise LeafRefused(entry.position, "segment", over, progress.cursor, message)
         if not _opens(leaf.key, progress.leaf.commitments[leaf.segment : leaf.segment + 1]):
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: segment {leaf.segment}: key not the one committed to"
-            )
+            message = f"segment {leaf.segment}: key not the one committed to"
+            raise LeafRefused(entry.position, "key", "the key committed to", leaf.key, message)
         progress.segments_revealed += 1
 
     def _current_epoch(self, entry: Entry, epoch: int) -> EpochProgress:
         if self.epoch is None or self.epoch.leaf.epoch != epoch:
             current = self.epoch.leaf.epoch if self.epoch else None
-            raise LedgerCorrupt(f"leaf {entry.position}: epoch {epoch}, but the current one is {current}")
+            message = f"epoch {epoch}, but the current one is {current}"
+            raise LeafRefused(entry.position, "epoch", current, epoch, message)
         return self.epoch
 
     def _advance(self, entry: Entry, epoch: int, draw: int) -> None:
         progress = self._current_epoch(entry, epoch)
         if draw != progress.cursor or draw >= progress.leaf.rows:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: draw {draw}, expected {progress.cursor} of {progress.leaf.rows}"
-            )
+            expected = f"{progress.cursor} of {progress.leaf.rows}"
+            raise LeafRefused(entry.position, "draw", expected, draw)
         progress.cursor += 1
 
     def _open(self, entry: Entry, leaf: ChallengeLeaf) -> None:
         current = self.open_round
         if current is not None:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: round {leaf.round} begins inside round {current.leaf.round}"
-            )
+            message = f"round {leaf.round} begins inside round {current.leaf.round}"
+            missing = len(current.leaf.asked) - len(current.receipts)
+            raise LeafRefused(entry.position, "kind", f"{missing} more receipts", leaf.kind, message)
         if leaf.round != self.rounds:
-            raise LedgerCorrupt(f"leaf {entry.position}: round {leaf.round}, expected {self.rounds}")
+            raise LeafRefused(entry.position, "round", self.rounds, leaf.round)
         for name, named in (("config", self.config), ("rules", self.rules), ("metagraph", self.metagraph)):
             newest = named[0] if named else None
             if getattr(leaf, name) != newest:
                 found = getattr(leaf, name)
-                raise LedgerCorrupt(
-                    f"leaf {entry.position}: {name} of leaf {found}, the newest is leaf {newest}"
-                )
+                message = f"{name} of leaf {found}, the newest is leaf {newest}"
+                raise LeafRefused(entry.position, name, newest, found, message)
         if len(set(leaf.asked)) != len(leaf.asked):
-            raise LedgerCorrupt(f"leaf {entry.position}: a uid is asked twice: {leaf.asked}")
+            message = f"a uid is asked twice: {leaf.asked}"
+            raise LeafRefused(entry.position, "asked", "each uid once", leaf.asked, message)
         self._advance(entry, leaf.epoch, leaf.draw)
         self.rounds += 1
         self.open_round = OpenRound(entry.position, entry.hash, leaf)
@@ -238,15 +238,16 @@ class LedgerState:
     def _receive(self, entry: Entry, leaf: ReceiptLeaf) -> None:
         current = self.open_round
         if current is None or (leaf.challenge, leaf.challenge_id) != (current.position, current.hash):
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: a receipt without its open challenge at leaf {leaf.challenge}"
-            )
+            expected = "none" if current is None else f"{current.position} {current.hash}"
+            message = f"a receipt without its open challenge at leaf {leaf.challenge}"
+            got = f"{leaf.challenge} {leaf.challenge_id}"
+            raise LeafRefused(entry.position, "challenge", expected, got, message)
         if leaf.round != current.leaf.round:
-            raise LedgerCorrupt(f"leaf {entry.position}: round {leaf.round}, expected {current.leaf.round}")
+            raise LeafRefused(entry.position, "round", current.leaf.round, leaf.round)
         if leaf.uid not in current.leaf.asked or leaf.uid in current.receipts:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: uid {leaf.uid} was not asked, or has its receipt already"
-            )
+            message = f"uid {leaf.uid} was not asked, or has its receipt already"
+            open_uids = sorted(set(current.leaf.asked) - set(current.receipts))
+            raise LeafRefused(entry.position, "uid", f"one of {open_uids}", leaf.uid, message)
         current.receipts[leaf.uid] = leaf
         self._close_if_complete()
 
@@ -273,9 +274,9 @@ class LedgerState:
 
     def _submitted(self, entry: Entry, leaf: SubmissionLeaf) -> None:
         if self.last_weights is None or self.last_weights[0] != leaf.weights:
-            raise LedgerCorrupt(
-                f"leaf {entry.position}: a submission of weights that are not at leaf {leaf.weights}"
-            )
+            expected = "none" if self.last_weights is None else self.last_weights[0]
+            message = f"a submission of weights that are not at leaf {leaf.weights}"
+            raise LeafRefused(entry.position, "weights", expected, leaf.weights, message)
         self.last_submission = leaf
         if leaf.outcome != "ambiguous":
             self.pending_weights = None
