@@ -91,7 +91,7 @@ def replace_durably(path: Path, write: Callable[[BinaryIO], None], *, mode: int 
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
         temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -106,7 +106,8 @@ def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut: fsync(2) on the folder itself."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

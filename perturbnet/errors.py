@@ -6,7 +6,10 @@ PerturbError                     message, `diagnostics()`, exit code
 ├── MessageError                 malformed or hostile message; carries a Reject
 ├── ArtifactError                pinned files
 │   ├── ArtifactMissing          not there; says how to get it
-│   └── DigestMismatch           there, but different: expected, got
+│   ├── DigestMismatch           there, but different: expected, got
+│   ├── HubRefused               the hub says no, and will say so again: token, revision, repository
+│   ├── HubUnavailable           the hub gives no whole answer; later it may
+│   └── DiskFull                 needed, free, folder
 ├── DatasetError                 a data set that is truncated or of another revision
 │   └── RowUnreadable            one row that does not decode; skipped and recorded
 ├── ModelError                   a network or engine that cannot be built or trusted
@@ -135,6 +138,27 @@ class DigestMismatch(ArtifactError):
         """Name the file, the digest expected and the one found."""
         super().__init__(f"{what}: expected {expected}, got {got}", hint=hint)
         self.what, self.expected, self.got = what, expected, got
+
+
+class HubRefused(ArtifactError):
+    """The hub said no, and asking again would not help: a token, a revision, a repository, a file."""
+
+
+class HubUnavailable(ArtifactError):
+    """The hub gave no whole answer in several tries. What arrived is kept; the next run goes on from there."""
+
+
+class DiskFull(ArtifactError):
+    """There is no room for a file that was asked for."""
+
+    def __init__(self, what: str, folder: object, needed: int, free: int, *, reason: str = "") -> None:
+        """Name the file, the folder, the bytes needed and free, and the system's own reason if it gave one."""
+        said = f" ({reason})" if reason else ""
+        super().__init__(
+            f"no room for {what} in {folder}: {needed} bytes needed, {free} free{said}",
+            hint="Free some space, or set PERTURB_CACHE_DIR to a larger disk; what was fetched so far is kept.",
+        )
+        self.folder, self.needed, self.free = folder, needed, free
 
 
 class DatasetError(PerturbError):
