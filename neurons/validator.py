@@ -140,7 +140,7 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
         limits=ClientLimits(max_response_bytes=settings.max_response_bytes),
     )
     rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock)
-    weights = WeightSetter(journal, chain, keypair, settings.burn_uid)
+    weights = WeightSetter(journal, chain, keypair)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
     return Validator(settings, rounds, weights, mirror, clock)
 

@@ -199,6 +199,16 @@ def apply_freshness(pixels: Pixels, freshness: Freshness) -> Pixels:
     return np.ascontiguousarray(cropped[:, ::-1] if freshness.flip else cropped)
 
 
+def clean_image(image: SourceImage, freshness: Mapping[str, int | str]) -> Pixels:
+    """The image that a challenge sent, again: its source row, changed as its leaf says (empty: not at all).
+
+    Raises:
+        ChallengeError: the leaf's freshness is none.
+
+    """
+    return apply_freshness(image.pixels, Freshness.from_leaf(freshness)) if freshness else image.pixels
+
+
 def rescale(pixels: Pixels, height: int, width: int) -> Pixels:
     """Bilinear, half-pixel centres, exact: sums of integers, one division that rounds halves up."""
     top, bottom, down = _taps(pixels.shape[0], height)

@@ -129,6 +129,16 @@ def verify_round(
 
     """
     found = [inspect(task, body, signed_pixels=signed) for body, signed in bodies]
+    return judge_inspected(task, found, engine, clean)
+
+
+def judge_inspected(
+    task: Task,
+    found: Sequence[Inspected | Verdict],
+    engine: Engine,
+    clean: Classification | None = None,
+) -> list[Verdict]:
+    """Checks 7 and 8 for a round: what is a verdict already stays one; identical pixels are seen once."""
     passed = {item.verdict.adversarial_pixels: item.pixels for item in found if isinstance(item, Inspected)}
     if not passed:
         return [item for item in found if isinstance(item, Verdict)]
@@ -149,8 +159,13 @@ def inspect(task: Task, body: bytes, *, signed_pixels: str | None = None) -> Ins
         pixels, digest = _read_pixels(task, body, signed_pixels)  # 1, 2, 3
     except Refused as refused:
         return Verdict(refused.reject, refused.detail)
+    return inspect_pixels(task, pixels, digest)
+
+
+def inspect_pixels(task: Task, pixels: Pixels, digest: str = "") -> Inspected | Verdict:
+    """Checks 4 to 6, for pixels of the clean image's size; `digest` is theirs where it is known already."""
     distortion = measure(task.clean, pixels)
-    verdict = _record(digest, distortion)
+    verdict = _record(digest or pixel_digest(pixels), distortion)
     reject = _gate(task, distortion)  # 4, 5, 6
     if reject is not Reject.OK:
         return replace(verdict, reject=reject, detail=_describe(distortion))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perturbnet.chain import WeightsOnChain
-from perturbnet.challenges import Freshness, apply_freshness
+from perturbnet.challenges import clean_image
 from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import Reject
@@ -17,7 +17,6 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.localnet.network import LocalNetwork
 from perturbnet.protocol import AttackResponse, parse
 from perturbnet.validator.journal import LEDGER_FILE
-from perturbnet.verification import Pixels
 
 MAX_SHEET_ROWS = 8
 MAX_BODY_BYTES = 2**31
@@ -97,7 +96,7 @@ def _sheet_entry(
 ) -> SheetEntry:
     body = parse(AttackResponse, blobs.get(receipt.body), max_bytes=MAX_BODY_BYTES)
     return SheetEntry(
-        clean=clean_image(challenge, source),
+        clean=clean_image(source.read(challenge.row), challenge.freshness),
         adversarial=decode_png(decode_base64(body.perturbed_image_b64 or "")),
         label_before=receipt.label_before,
         label_after=receipt.label_after,
@@ -106,11 +105,3 @@ def _sheet_entry(
         score=receipt.score_ppb / 1e9,
         miner=f"uid {receipt.uid}",
     )
-
-
-def clean_image(challenge: ChallengeLeaf, source: ImageSource) -> Pixels:
-    """The image of a challenge, from the data set and the leaf's freshness."""
-    pixels = source.read(challenge.row).pixels
-    if not challenge.freshness:
-        return pixels
-    return apply_freshness(pixels, Freshness.from_leaf(challenge.freshness))

@@ -15,30 +15,23 @@ from functools import partial
 from typing import NamedTuple
 
 from perturbnet.chain import Chain, Metagraph
-from perturbnet.challenges import Challenge, Freshness, apply_freshness, build_challenge
+from perturbnet.challenges import Challenge, build_challenge, clean_image
 from perturbnet.classifier import Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
 from perturbnet.images import encode_base64, encode_png, pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
-from perturbnet.ledger.leaves import ChallengeLeaf, MetagraphLeaf, ReceiptLeaf
+from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.protocol import AttackChallenge, Rules, response_limit_bytes
+from perturbnet.receipts import Judged, build_task, write_receipts
 from perturbnet.selection import SelectionRules, candidates, select_miners
+from perturbnet.terms import Terms, metagraph_leaf
 from perturbnet.transport import Arrival, Delivery, Query
 from perturbnet.validator.courier import Courier, first_of_ours
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.receipts import (
-    Judged,
-    Terms,
-    acknowledgement,
-    build_task,
-    describe,
-    judge_arrivals,
-    read_terms,
-    write_receipts,
-)
+from perturbnet.validator.receipts import acknowledgement, describe, judge_arrivals, read_terms
 from perturbnet.verification import Pixels
 
 TELL_WITHIN_S = 5.0
@@ -292,22 +285,11 @@ class Rounds:
             )
             return None
         try:
-            pixels = self.source.read(leaf.row).pixels
+            pixels = clean_image(self.source.read(leaf.row), leaf.freshness)
         except DatasetError as error:
             log.error("Row %d of round %d cannot be read again: %s", leaf.row, leaf.round, error)  # noqa: TRY400
             return None
-        if leaf.freshness:
-            pixels = apply_freshness(pixels, Freshness.from_leaf(leaf.freshness))
         if pixel_digest(pixels) != leaf.clean_pixels:
             log.error("Row %d of round %d is not the image that was sent", leaf.row, leaf.round)
             return None
         return pixels
-
-
-def metagraph_leaf(metagraph: Metagraph) -> MetagraphLeaf:
-    """The snapshot as the ledger keeps it."""
-    neurons: list[list[int | str]] = []
-    for neuron in metagraph.neurons:
-        who: list[int | str] = [neuron.uid, neuron.hotkey, neuron.coldkey, int(neuron.validator_permit)]
-        neurons.append([*who, neuron.ip or "", neuron.port])
-    return MetagraphLeaf(metagraph.block, metagraph.netuid, neurons)

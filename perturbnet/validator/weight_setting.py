@@ -16,8 +16,8 @@ from perturbnet.chain import Chain, Effect, reconcile_weights, to_u16
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import RulesLeaf, SubmissionLeaf, WeightsLeaf
+from perturbnet.terms import weigh
 from perturbnet.validator.journal import Journal
-from perturbnet.weights import compute_weights
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ class WeightSetter:
     journal: Journal
     chain: Chain
     keypair: Keypair
-    burn_uid: int | None
     last_reason: str = ""
 
     async def run(self) -> None:
@@ -57,12 +56,7 @@ class WeightSetter:
         await self._submit(entry.position, shares, rules[1].version)
 
     def _shares(self, rules: RulesLeaf) -> dict[int, int]:
-        vector = compute_weights(
-            self.journal.state.standings(),
-            history_size=int(rules.history["history_size"]),
-            min_processed=int(rules.history["min_processed_count"]),
-            burn_uid=self.burn_uid,
-        )
+        vector = weigh(self.journal.state.standings(), rules)
         if not vector.shares_ppb and vector.reason != self.last_reason:
             log.info("No weights are set: %s", vector.reason)
         self.last_reason = vector.reason

@@ -30,8 +30,9 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
 )
 from perturbnet.protocol import response_limit_bytes
+from perturbnet.receipts import build_task
 from perturbnet.scoring import score_verdict
-from perturbnet.validator.receipts import build_task, describe, read_terms
+from perturbnet.validator.receipts import describe, read_terms
 from perturbnet.verification import verify
 from tests.fakes import BlockEngine, MemorySource
 from tests.unit.validator.world import (

@@ -158,7 +158,7 @@ class World:
             policy=policy,
             clock=self.clock,
         )
-        weights = WeightSetter(journal, self.chain, self.keypair, settings.burn_uid)
+        weights = WeightSetter(journal, self.chain, self.keypair)
         return Validator(journal, draws, rounds, weights)
 
     async def live(self, rounds: int) -> None:
