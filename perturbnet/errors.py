@@ -18,7 +18,12 @@ PerturbError                     message, `diagnostics()`, exit code
 ├── LedgerError                  the validator's state
 │   ├── LedgerCorrupt            refused, never reset
 │   │   └── LeafRefused          one leaf that cannot follow the others: field, expected, got
-│   └── LedgerLocked             another process holds it
+│   ├── LedgerLocked             another process holds it
+│   ├── LedgerForked             not an extension of what was anchored or published: never signed
+│   ├── NoteError                a signed note that is malformed, or whose signature is not the log's
+│   └── BundleError              a published log that is malformed or too large
+│       ├── BundleMissing        a file that must be there is not, or cannot be fetched
+│       └── BundleTampered       a hash is not the one the checkpoint leads to
 ├── ChainError                   the chain
 │   ├── ChainTimeout             our own deadline passed
 │   ├── ChainUnavailable         no endpoint answers
@@ -207,6 +212,26 @@ class LeafRefused(LedgerCorrupt):
 
 class LedgerLocked(LedgerError):
     """Another process holds the ledger."""
+
+
+class LedgerForked(LedgerError):
+    """The log does not extend what was anchored on chain or published: a restored backup, or another log."""
+
+
+class NoteError(LedgerError):
+    """A signed note that is malformed, or that no key of the log has signed."""
+
+
+class BundleError(LedgerError):
+    """A published log that is malformed, or larger than a reader accepts."""
+
+
+class BundleMissing(BundleError):
+    """A file of a published log that is not there, or cannot be fetched."""
+
+
+class BundleTampered(BundleError):
+    """Bytes of a published log whose hash is not the one that its checkpoint leads to."""
 
 
 class ChainError(PerturbError):
