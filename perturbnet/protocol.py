@@ -37,7 +37,7 @@ from pydantic import (
 from perturbnet import canonical
 from perturbnet.errors import MessageError, Reject
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 2: an acknowledgement names the place of its leaf
 CHALLENGE_PATH = "/AttackChallenge"
 ACKNOWLEDGEMENT_PATH = "/Acknowledgement"
 RESPONSE_DOMAIN = "perturb/response/1"
@@ -150,10 +150,15 @@ class AttackResponse(_Message):
 
 
 class Acknowledgement(_Message):
-    """What became of a response: the digest of its body (if one came), its code, score and ledger leaf."""
+    """What became of a response: the digest of its body (if one came), its code and score; and a promise.
+
+    The promise: the receipt is leaf number `leaf` of the validator's log, and its hash is `leaf_hash`. Every
+    checkpoint of more than `leaf` leaves keeps it or breaks it.
+    """
 
     challenge_id: Digest
     body_digest: Digest | None
+    leaf: int = Field(ge=0, le=canonical.MAX_SAFE_INTEGER)
     leaf_hash: Digest
     reject: Annotated[Reject, Field(strict=False)]
     score_ppb: int = Field(ge=0, le=canonical.MAX_SAFE_INTEGER)

@@ -7,6 +7,7 @@ Rules (design: ledger.md)
   missing or an unknown one on reading. So nothing can be written that could not be read again.
 - Fields only ever hold integers, strings and lists of them: no float is hashed as text.
 - A leaf refers to another by its index in the log.
+- A leaf has at most MAX_LEAF_BYTES: in a published log its length is an unsigned 16-bit number.
 - Scores are parts per 10^9, times are milliseconds, epsilon and the rules' numbers are decimal text.
 """
 
@@ -19,6 +20,8 @@ from typing import Any, ClassVar, get_type_hints
 
 from perturbnet import canonical, merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
+
+MAX_LEAF_BYTES = 65_535
 
 _KINDS: dict[str, type[Leaf]] = {}
 
@@ -46,9 +49,38 @@ class Leaf:
         if misfit:
             raise LedgerError(f"not recorded: {misfit}")
         try:
-            return canonical.encode({"kind": self.kind, **values})
+            data = canonical.encode({"kind": self.kind, **values})
         except canonical.NotCanonical as error:
             raise LedgerError(f"not recorded: a {self.kind} leaf: {error.message}") from error
+        if len(data) > MAX_LEAF_BYTES:
+            raise LedgerError(
+                f"not recorded: a {self.kind} leaf of {len(data)} bytes; {MAX_LEAF_BYTES} are allowed"
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class GenesisLeaf(Leaf, kind="genesis"):
+    """The first leaf: a hotkey lets an Ed25519 key sign this log; see transparency.delegation."""
+
+    origin: str  # the log's name in checkpoints
+    network: str
+    netuid: int
+    hotkey: str  # ss58
+    key: str  # Ed25519, 32 bytes
+    signature: str  # sr25519, the hotkey's
+    created_ms: int  # wall time since 1970; attested
+
+
+@dataclass(frozen=True)
+class KeyLeaf(Leaf, kind="key"):
+    """From here on another key signs, or another hotkey owns the log."""
+
+    hotkey: str  # who owns the log from here on
+    key: str
+    previous: str  # the key that this one follows
+    signature: str  # sr25519, of `hotkey`
+    handover: str  # Ed25519, of `previous`; "" where that key is lost, which only the same hotkey may say
 
 
 @dataclass(frozen=True)
@@ -69,13 +101,14 @@ class ConfigLeaf(Leaf, kind="config"):
 
 @dataclass(frozen=True)
 class RulesLeaf(Leaf, kind="rules"):
-    """The network's rules from a block on: gates, weights, histories, selection."""
+    """The network's rules from a block on: gates, weights, histories, selection, how challenges are made."""
 
     version: int
     activation_block: int
     gates: dict[str, str | int]  # see protocol.Rules
     history: dict[str, int | str]  # history_size, min_processed_count, duplicates, burn_uid ("" for none)
     selection: dict[str, int | str]  # k, exploration, group_by_coldkey, group_by_ip (0 or 1)
+    challenges: dict[str, int]  # augment (0 or 1), max_attempts, max_body_bytes
 
 
 @dataclass(frozen=True)
@@ -158,6 +191,8 @@ class ReceiptLeaf(Leaf, kind="receipt"):
     nonce: str
     body: str  # SHA-256 of the response's body
     signature: str
+    signed_pixels: str  # the pixel digest that the miner signed
+    delta: str  # SHA-256 of the blob that turns the clean pixels into the miner's; see deltas
     response_ms: int
     reject: str
     adversarial_pixels: str

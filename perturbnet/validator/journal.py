@@ -105,4 +105,4 @@ class Journal:
 
 
 def _without_block(leaf: RulesLeaf) -> tuple[object, ...]:
-    return leaf.version, leaf.gates, leaf.history, leaf.selection
+    return leaf.version, leaf.gates, leaf.history, leaf.selection, leaf.challenges

@@ -48,6 +48,7 @@ def acknowledgement(opened: OpenRound, entry: Entry, receipt: ReceiptLeaf) -> Ac
     return Acknowledgement(
         challenge_id=opened.hash,
         body_digest=receipt.body or None,
+        leaf=entry.position,
         leaf_hash=entry.hash,
         reject=Reject(receipt.reject),
         score_ppb=receipt.score_ppb,

@@ -79,6 +79,11 @@ def build_rules_leaf(settings: Settings, policy: RoundPolicy, *, block: int) -> 
             "group_by_coldkey": int(selection.group_by_coldkey),
             "group_by_ip": int(selection.group_by_ip),
         },
+        challenges={
+            "augment": int(policy.augment),
+            "max_attempts": policy.max_attempts,
+            "max_body_bytes": policy.max_body_bytes,
+        },
     )
 
 

@@ -62,6 +62,7 @@ RESPONSE: dict[str, Any] = {
 ACKNOWLEDGEMENT: dict[str, Any] = {
     "challenge_id": DIGEST,
     "body_digest": None,
+    "leaf": 41,
     "leaf_hash": DIGEST,
     "reject": "linf_high",
     "score_ppb": 0,

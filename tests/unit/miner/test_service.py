@@ -307,6 +307,7 @@ def acknowledgement(challenge_id: str) -> Acknowledgement:
     return Acknowledgement(
         challenge_id=challenge_id,
         body_digest=None,
+        leaf=41,
         leaf_hash=hashlib.sha256(b"leaf").hexdigest(),
         reject=Reject.OK,
         score_ppb=912_300_000,

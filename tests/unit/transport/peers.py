@@ -69,6 +69,7 @@ def acknowledgement() -> Acknowledgement:
     return Acknowledgement(
         challenge_id="c" * 64,
         body_digest="b" * 64,
+        leaf=41,
         leaf_hash="1" * 64,
         reject=Reject.OK,
         score_ppb=900_000_000,

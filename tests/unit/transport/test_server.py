@@ -77,7 +77,7 @@ async def test_a_permitted_validator_is_answered_with_a_signature(tmp_path: Path
     headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
     assert head.startswith(b"HTTP/1.1 200 ")
     assert headers["connection"] == "close"
-    assert headers["x-perturb-protocol"] == "1"
+    assert headers["x-perturb-protocol"] == "2"
     payload = protocol.response_payload(
         netuid=NETUID,
         validator=VALIDATOR.ss58_address,
@@ -400,7 +400,7 @@ async def test_an_acknowledgement_arrives(tmp_path: Path) -> None:
 async def test_health_and_nothing_else(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         status, said = await send(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (status, json.loads(said)) == (200, {"status": "ok", "protocol": 1})
+        assert (status, json.loads(said)) == (200, {"status": "ok", "protocol": 2})
         assert (
             await send(server.port, b"GET /AttackChallenge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         )[0] == 405

@@ -15,7 +15,7 @@ from perturbnet.validator.journal import LEDGER_FILE, Journal
 
 SECRET = bytes(32)
 EPOCH = EpochLeaf(0, "f" * 64, 3, 720, commit_to_keys(SECRET, 3), "first")
-RULES = RulesLeaf(1, 5, {}, {"history_size": 2, "min_processed_count": 1}, {})
+RULES = RulesLeaf(1, 5, {}, {"history_size": 2, "min_processed_count": 1}, {}, {})
 METAGRAPH = MetagraphLeaf(5, 1, [[0, "hot", "cold", 1, "", 0]])
 CONFIG = ConfigLeaf(
     validator="v",
