@@ -23,13 +23,12 @@ from perturbnet.scoring import score_verdict, settle_duplicates
 from perturbnet.terms import Terms
 from perturbnet.transport import Target
 from perturbnet.verification import (
-    Inspected,
     Pixels,
     Task,
     Verdict,
-    inspect,
     inspect_pixels,
     judge_inspected,
+    read_pixels,
 )
 
 NO_ONE = -1
@@ -47,11 +46,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judged:
-    """An arrival with its verdict and score."""
+    """An arrival with its verdict and score, and the pixels that came out of it, if any did."""
 
     arrival: ArrivalRow
     verdict: Verdict
     score_ppb: int
+    pixels: Pixels | None = None
+    delta: str = ""  # digest of the blob with the miner's changes, where there is one
 
 
 def build_task(opened: OpenRound, rules: Rules, clean: Pixels) -> Task:
@@ -86,7 +87,9 @@ def judge_answers(
         clean: the clean image's classification where it is known already.
 
     """
-    verdicts = judge_inspected(task, [_inspect(task, answer) for answer in answers], engine, clean)
+    read = [_read(task, answer) for answer in answers]
+    found = [item if isinstance(item, Verdict) else inspect_pixels(task, item) for item in read]
+    verdicts = judge_inspected(task, found, engine, clean)
     by_uid = {answer.row.uid: verdict for answer, verdict in zip(answers, verdicts, strict=True)}
     scores = {
         answer.row.uid: score_verdict(
@@ -99,7 +102,10 @@ def judge_answers(
     }
     pixels = {uid: verdict.adversarial_pixels for uid, verdict in by_uid.items()}
     settled = settle_duplicates(scores, pixels, duplicates)
-    return [Judged(answer.row, by_uid[answer.row.uid], settled[answer.row.uid]) for answer in answers]
+    return [
+        Judged(answer.row, verdict, settled[answer.row.uid], None if isinstance(item, Verdict) else item)
+        for answer, verdict, item in zip(answers, verdicts, read, strict=True)
+    ]
 
 
 def write_receipts(
@@ -115,13 +121,13 @@ def write_receipts(
     return receipts
 
 
-def _inspect(task: Task, answer: Answer) -> Inspected | Verdict:
+def _read(task: Task, answer: Answer) -> Pixels | Verdict:
     if answer.row.reject != Reject.OK:
         return Verdict(Reject(answer.row.reject))
     if answer.body is not None:
-        return inspect(task, answer.body, signed_pixels=answer.row.pixels or None)
+        return read_pixels(task, answer.body, signed_pixels=answer.row.pixels or None)
     if answer.pixels is not None:
-        return inspect_pixels(task, answer.pixels)
+        return answer.pixels
     return answer.recorded or Verdict(Reject.INTERRUPTED)
 
 
@@ -142,6 +148,8 @@ def _receipt(opened: OpenRound, judged: Judged, block: int, same_as: int) -> Rec
         nonce=row.nonce,
         body=row.body,
         signature=row.signature,
+        signed_pixels=row.pixels,
+        delta=judged.delta,
         response_ms=row.response_ms,
         reject=verdict.reject.value,
         adversarial_pixels=verdict.adversarial_pixels,

@@ -155,17 +155,22 @@ def judge_inspected(
 
 def inspect(task: Task, body: bytes, *, signed_pixels: str | None = None) -> Inspected | Verdict:
     """Checks 1 to 6."""
+    pixels = read_pixels(task, body, signed_pixels=signed_pixels)
+    return pixels if isinstance(pixels, Verdict) else inspect_pixels(task, pixels)
+
+
+def read_pixels(task: Task, body: bytes, *, signed_pixels: str | None = None) -> Pixels | Verdict:
+    """Checks 1 to 3: the adversarial pixels, or why there are none."""
     try:
-        pixels, digest = _read_pixels(task, body, signed_pixels)  # 1, 2, 3
+        return _read_pixels(task, body, signed_pixels)
     except Refused as refused:
         return Verdict(refused.reject, refused.detail)
-    return inspect_pixels(task, pixels, digest)
 
 
-def inspect_pixels(task: Task, pixels: Pixels, digest: str = "") -> Inspected | Verdict:
-    """Checks 4 to 6, for pixels of the clean image's size; `digest` is theirs where it is known already."""
+def inspect_pixels(task: Task, pixels: Pixels) -> Inspected | Verdict:
+    """Checks 4 to 6, for pixels of the clean image's size."""
     distortion = measure(task.clean, pixels)
-    verdict = _record(digest or pixel_digest(pixels), distortion)
+    verdict = _record(pixel_digest(pixels), distortion)
     reject = _gate(task, distortion)  # 4, 5, 6
     if reject is not Reject.OK:
         return replace(verdict, reject=reject, detail=_describe(distortion))
@@ -194,8 +199,7 @@ def judge(task: Task, found: Inspected, clean: Classification, adversarial: Clas
     return replace(verdict, reject=Reject.OK)
 
 
-def _read_pixels(task: Task, body: bytes, signed_pixels: str | None) -> tuple[Pixels, str]:
-    """Checks 1 to 3: the adversarial pixels and their digest."""
+def _read_pixels(task: Task, body: bytes, signed_pixels: str | None) -> Pixels:
     response = _read_message(task, body)
     data = decode_base64(response.perturbed_image_b64 or "")
     height, width, _ = task.clean.shape
@@ -204,7 +208,7 @@ def _read_pixels(task: Task, body: bytes, signed_pixels: str | None) -> tuple[Pi
     for claimed in (signed_pixels, response.pixels_sha256):
         if claimed is not None and claimed != digest:
             raise MessageError(Reject.PIXELS_MISMATCH, f"signed {claimed}, the image has {digest}")
-    return pixels, digest
+    return pixels
 
 
 def _read_message(task: Task, body: bytes) -> AttackResponse:
