@@ -11,13 +11,15 @@ Rules
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from perturbnet.errors import ArtifactMissing, DigestMismatch
 
@@ -31,6 +33,13 @@ class Pin:
     name: str
     sha256: str
     size: int
+
+
+def read_pins(name: str) -> dict[str, Any]:
+    """Return a pins file of the package, such as `imagenet100.json`."""
+    text = resources.files("perturbnet").joinpath(f"data/{name}").read_text(encoding="utf-8")
+    pins: dict[str, Any] = json.loads(text)
+    return pins
 
 
 def sha256_file(path: Path) -> str:

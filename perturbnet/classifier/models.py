@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from perturbnet import canonical
-from perturbnet.artifacts import sha256_file
+from perturbnet.artifacts import read_pins, sha256_file
 from perturbnet.classifier.engine import Float32Engine, Float64Engine
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_labels
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
-from perturbnet.classifier.weights import HubFile, hub_weights, read_pins, reference_weights
+from perturbnet.classifier.weights import PinnedWeights, hub_weights, reference_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
 
 E = TypeVar("E", bound=Float32Engine)
@@ -122,7 +122,7 @@ def _find_reference(_cache_dir: Path, given: _Given) -> Model:
 def _find_production(cache_dir: Path, given: _Given) -> Model:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    wanted = HubFile(**read_pins("imagenet100.json")["weights"])
+    wanted = PinnedWeights(**read_pins("imagenet100.json")["weights"])
     path, sha256 = given or hub_weights(wanted, [cache_dir / "hub", Path(HF_HUB_CACHE)])
     return Model("tf_efficientnetv2_l.in1k", PRODUCTION, imagenet_labels(), path, sha256)
 

@@ -2,23 +2,22 @@
 
 The reference network's lie in the package and are pinned by size and SHA-256 in `data/reference.json`. The
 production network's lie in a hub cache, as huggingface_hub lays it out:
-`snapshots/<revision>/model.safetensors` is a link to `blobs/<SHA-256>`. They are pinned in
-`data/imagenet100.json` by revision, and by digest once a first download has recorded it; until then the file
-must have the digest the hub gave it, which is the name of its blob. A file that can be checked against
-neither is refused. There is no other way to get weights, in particular not at random.
+`snapshots/<commit>/model.safetensors` is a link to `blobs/<SHA-256>`. They are pinned in
+`data/imagenet100.json` by revision, and by digest once a first download has recorded it (`perturb pins
+update`); until then the file must have the digest the hub gave it, which is the name of its blob. A revision
+that is shortened must fit one snapshot only. A file that can be checked against neither is refused. There is
+no other way to get weights, in particular not at random.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from perturbnet.artifacts import Pin, verify_file
+from perturbnet.artifacts import Pin, read_pins, verify_file
 from perturbnet.errors import ArtifactError, ArtifactMissing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -26,7 +25,7 @@ _HOW = "Fetch them with `snakemake bootstrap` (476 MB), or try it without them: 
 
 
 @dataclass(frozen=True, slots=True)
-class HubFile:
+class PinnedWeights:
     """A file on the hub.
 
     Repository, revision (a commit, perhaps shortened), name, and its digest and size if known.
@@ -37,13 +36,6 @@ class HubFile:
     file: str
     sha256: str | None
     size: int | None
-
-
-def read_pins(name: str) -> dict[str, Any]:
-    """Return a pins file of the package."""
-    text = resources.files("perturbnet").joinpath(f"data/{name}").read_text(encoding="utf-8")
-    pins: dict[str, Any] = json.loads(text)
-    return pins
 
 
 def reference_weights() -> tuple[Path, str]:
@@ -60,27 +52,34 @@ def reference_weights() -> tuple[Path, str]:
     return verify_file(path, pin, hint="The installation is damaged; install the package again."), pin.sha256
 
 
-def hub_weights(wanted: HubFile, hubs: Sequence[Path]) -> tuple[Path, str]:
+def hub_weights(wanted: PinnedWeights, hubs: Sequence[Path]) -> tuple[Path, str]:
     """Return the path of a hub file in the first cache that has it, and its SHA-256.
 
     Raises:
         ArtifactMissing: no cache has that revision of it; the hint says how to get it.
         DigestMismatch: the file is not the pinned one, or not the one the hub had.
-        ArtifactError: nothing says which digest it must have.
+        ArtifactError: nothing says which digest it must have; a shortened revision fits several commits.
 
     """
     name = "models--" + wanted.repository.replace("/", "--")
     for hub in hubs:
-        for path in sorted((hub / name / "snapshots").glob(f"{wanted.revision}*/{wanted.file}")):
-            pin = _pin_of(wanted, path)
-            return verify_file(path, pin, hint=f"Remove {path} and its blob. {_HOW}"), pin.sha256
+        found = sorted((hub / name / "snapshots").glob(f"{wanted.revision}*/{wanted.file}"))
+        if len(found) > 1:
+            commits = ", ".join(path.relative_to(hub / name / "snapshots").parts[0] for path in found)
+            raise ArtifactError(
+                f"{wanted.repository}: {wanted.revision} fits {len(found)} commits in {hub}: {commits}",
+                hint="Remove the wrong one, or pin the full commit with `perturb pins update`.",
+            )
+        if found:
+            pin = _pin_of(wanted, found[0])
+            return verify_file(found[0], pin, hint=f"Remove {found[0]} and its blob. {_HOW}"), pin.sha256
     places = ", ".join(str(hub) for hub in hubs)
     raise ArtifactMissing(
         f"the weights {wanted.repository} at revision {wanted.revision} are not in {places}", hint=_HOW
     )
 
 
-def _pin_of(wanted: HubFile, path: Path) -> Pin:
+def _pin_of(wanted: PinnedWeights, path: Path) -> Pin:
     label = f"{wanted.repository}/{wanted.file}"
     blob = path.resolve()
     if wanted.sha256 is not None and wanted.size is not None:

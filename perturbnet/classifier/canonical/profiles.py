@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturbnet.artifacts import write_durably
+from perturbnet.artifacts import read_pins, write_durably
 from perturbnet.classifier.canonical.artefact import (
     HINT,
     Artefact,
@@ -35,7 +35,6 @@ from perturbnet.classifier.canonical.self_test import digest_golden, require_gol
 from perturbnet.classifier.labels import imagenet_labels
 from perturbnet.classifier.models import choose_device, find_model
 from perturbnet.classifier.preprocessing import PRODUCTION
-from perturbnet.classifier.weights import read_pins
 from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
 
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.artifacts import Pin
+from perturbnet.artifacts import Pin, read_pins
 from perturbnet.classifier import open_engine, weights
 from perturbnet.classifier.models import Model, find_model, open_float32
 from perturbnet.classifier.preprocessing import REFERENCE
-from perturbnet.classifier.weights import HubFile, hub_weights
+from perturbnet.classifier.weights import PinnedWeights, hub_weights
 from perturbnet.errors import ArtifactError, ArtifactMissing, ConfigError, DigestMismatch, ModelError
 
 REPOSITORY = "timm/tf_efficientnetv2_l.in1k"
 DATA = b"pretend weights"
 SHA256 = hashlib.sha256(DATA).hexdigest()
-BY_REVISION = HubFile(REPOSITORY, "c8d2922", "model.safetensors", None, None)
-BY_DIGEST = HubFile(REPOSITORY, "c8d2922", "model.safetensors", SHA256, len(DATA))
+BY_REVISION = PinnedWeights(REPOSITORY, "c8d2922", "model.safetensors", None, None)
+BY_DIGEST = PinnedWeights(REPOSITORY, "c8d2922", "model.safetensors", SHA256, len(DATA))
 
 
 def put(hub: Path, data: bytes = DATA, *, blob: str = SHA256, revision: str = "c8d2922" + "0" * 33) -> Path:
@@ -33,14 +33,16 @@ def put(hub: Path, data: bytes = DATA, *, blob: str = SHA256, revision: str = "c
 
 
 @pytest.mark.parametrize("wanted", [BY_REVISION, BY_DIGEST])
-def test_the_right_file_is_found_and_its_digest_told(tmp_path: Path, wanted: HubFile) -> None:
+def test_the_right_file_is_found_and_its_digest_told(tmp_path: Path, wanted: PinnedWeights) -> None:
     link = put(tmp_path)
     assert hub_weights(wanted, [tmp_path / "empty", tmp_path]) == (link, SHA256)
 
 
 @pytest.mark.parametrize("wanted", [BY_REVISION, BY_DIGEST])
 @pytest.mark.parametrize("data", [b"", DATA[:-1], b"<html>Too Many Requests"])
-def test_a_download_that_failed_half_way_is_refused(tmp_path: Path, wanted: HubFile, data: bytes) -> None:
+def test_a_download_that_failed_half_way_is_refused(
+    tmp_path: Path, wanted: PinnedWeights, data: bytes
+) -> None:
     put(tmp_path, data)
     with pytest.raises(DigestMismatch):
         hub_weights(wanted, [tmp_path])
@@ -62,6 +64,13 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
 def test_another_revision_is_not_taken(tmp_path: Path) -> None:
     put(tmp_path, revision="a" * 40)
     with pytest.raises(ArtifactMissing, match="c8d2922"):
+        hub_weights(BY_REVISION, [tmp_path])
+
+
+def test_a_shortened_revision_that_fits_two_commits_is_refused(tmp_path: Path) -> None:
+    put(tmp_path)
+    put(tmp_path, revision="c8d2922" + "1" * 33)
+    with pytest.raises(ArtifactError, match=r"fits 2 commits.*c8d29220000.*c8d29221111"):
         hub_weights(BY_REVISION, [tmp_path])
 
 
@@ -128,8 +137,8 @@ def test_everything_that_decides_a_label_is_in_the_models_digest() -> None:
 
 
 def test_pins_name_what_they_pin() -> None:
-    stated = weights.read_pins("imagenet100.json")["weights"]
-    assert HubFile(**stated).repository == REPOSITORY
+    stated = read_pins("imagenet100.json")["weights"]
+    assert PinnedWeights(**stated).repository == REPOSITORY
     assert Pin("x", SHA256, 1).name == "x"
 
 
