@@ -136,8 +136,24 @@ def pixel_digest(pixels: Pixels) -> str:
     """
     _require_pixels(pixels)
     height, width, _ = pixels.shape
+    return _digest(height, width, np.ascontiguousarray(pixels).data)
+
+
+def picture_digest(picture: Image.Image) -> str:
+    """Return `pixel_digest` of a Pillow picture of mode RGB, without an array in between.
+
+    Raises:
+        ValueError: another mode.
+
+    """
+    if picture.mode != "RGB":
+        raise ValueError(f"expected a picture of mode RGB, got {picture.mode}")
+    return _digest(picture.height, picture.width, picture.tobytes())
+
+
+def _digest(height: int, width: int, samples: bytes | memoryview) -> str:
     digest = hashlib.sha256(_DIGEST_DOMAIN + struct.pack(">II", height, width))
-    digest.update(np.ascontiguousarray(pixels).data)
+    digest.update(samples)
     return digest.hexdigest()
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from perturbnet.errors import DatasetError
+
+_BATCH = 100  # rows; about 10 MB of pictures
 
 
 def count_rows(files: Sequence[Path]) -> int:
@@ -31,6 +34,25 @@ def count_rows(files: Sequence[Path]) -> int:
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{file} is not a complete Parquet file: {error}") from error
     return total
+
+
+def iterate_cells(file: Path) -> Iterator[tuple[bytes, int | None]]:
+    """Yield (stored image bytes, label) of every row of one Parquet file, in order, a batch in memory.
+
+    A row without image bytes gives b"", one without a label None.
+
+    Raises:
+        DatasetError: it is not Parquet, is damaged, or has other columns.
+
+    """
+    try:
+        with pq.ParquetFile(file, memory_map=True) as parquet:
+            for batch in parquet.iter_batches(_BATCH, columns=["image", "label"], use_threads=False):
+                stored, labels = pc.struct_field(batch.column("image"), "bytes"), batch.column("label")
+                for image, label in zip(stored, labels, strict=True):
+                    yield image.as_py() or b"", label.as_py()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise DatasetError(f"{file} cannot be read row by row: {error}") from error
 
 
 def open_table(files: Sequence[Path], arrow_cache: Path, *, quiet: bool) -> tuple[Any, tuple[str, ...]]:
