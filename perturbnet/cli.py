@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import click
 
 from perturbnet import __version__
+from perturbnet.commands.data import data
 from perturbnet.commands.model import model
+from perturbnet.commands.pins import pins
 from perturbnet.config import Loaded, Setting, load_settings, registry
 from perturbnet.errors import PerturbError
 
@@ -263,6 +265,8 @@ def attack(  # noqa: PLR0913 - one for each option
 
 
 main.add_command(model)
+main.add_command(data)
+main.add_command(pins)
 
 
 @main.command()

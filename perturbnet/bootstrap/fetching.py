@@ -18,7 +18,6 @@ same bytes at the same places, and step 6 decides.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -37,7 +36,6 @@ from perturbnet.bootstrap.hub import HubFile, HubSnapshot, file_url
 from perturbnet.bootstrap.layout import Place, place_of, put_link, quarantine
 from perturbnet.errors import ArtifactMissing, DigestMismatch, HubRefused
 
-log = logging.getLogger(__name__)
 FLUSH_BYTES = 64 << 20
 WINDOW_S = 60.0
 LEAST_BYTES_PER_WINDOW = 64 << 10  # slower than this is a hub that holds us, not one that serves us
@@ -102,7 +100,7 @@ def fetch(
         place.lock.parent.mkdir(parents=True, exist_ok=True)
         download = _Download(file, snapshot, place, hub, pace, report)
         with lock.hold(place.lock, sleep=pace.sleep, waiting=download.tell_lock):
-            if not _holds(place, file):
+            if not download.is_done():
                 download.run()
             put_link(place, snapshot.revision)
     seconds = pace.monotonic_s() - begun_s
@@ -173,6 +171,18 @@ class _Download:
         self.fetched = self.resumed_from = self.done = self.attempts = 0
         self.begun_s = pace.monotonic_s()
         self.digest: Digest = start_digest(file)
+
+    def is_done(self) -> bool:
+        """Step 2: say whether the blob is in place and right; a wrong one goes to quarantine."""
+        if not self.place.blob.exists():
+            return False
+        found = digest_of(self.file, self.place.blob)
+        if found == self.file.etag:
+            return True
+        kept = quarantine(self.place, self.place.blob, found)
+        wanted, got = _named(self.file, self.file.etag), _named(self.file, found)
+        self._tell(f"damaged since it was fetched: expected {wanted}, got {got}; moved to {kept}")
+        return False
 
     def run(self) -> None:
         """Steps 3 to 7."""
@@ -293,7 +303,6 @@ class _Download:
         self._tell("another process is fetching it; waiting")
 
     def _tell_wait(self, reason: str, wait_s: float) -> None:
-        log.warning("%s: %s; again in %.1f s", self.what, reason, wait_s)
         self._tell(f"{reason}; again in {wait_s:.0f} s")
 
 
@@ -307,21 +316,6 @@ def _open_partial(path: Path) -> BinaryIO:
     """Open for reading and writing at any place, made if it is not there; a link is not followed."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     return os.fdopen(handle, "r+b")
-
-
-def _holds(place: Place, file: HubFile) -> bool:
-    """Say whether the blob is in place and right; a wrong one goes to quarantine."""
-    if not place.blob.exists():
-        return False
-    found = digest_of(file, place.blob)
-    if found == file.etag:
-        return True
-    kept = quarantine(place, place.blob, found)
-    log.warning(
-        "%s was damaged after it was fetched: expected %s, got %s; it is in quarantine (%s); fetching again",
-        file.path, _named(file, file.etag), _named(file, found), kept,
-    )  # fmt: skip
-    return False
 
 
 def _named(file: HubFile, digest: str) -> str:

@@ -1,0 +1,217 @@
+"""`perturb data`: what a profile wants from the hub, one file of it fetched, all of it hashed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from perturbnet.bootstrap.fetching import Progress
+    from perturbnet.bootstrap.profile import Listing
+    from perturbnet.config import Settings
+
+PROFILES = ("imagenet100", "reference")
+profile_option = click.option("--profile", type=click.Choice(PROFILES), help="[default: PERTURB_PROFILE]")
+pins_option = click.option(
+    "--pins", "pins_file", type=click.Path(path_type=Path), help="Pins file  [default: the package's own]"
+)
+listing_option = click.option(
+    "--list",
+    "listing_file",
+    type=click.Path(path_type=Path),
+    help="List written by `perturb data list`  [default: ask the hub]",
+)
+
+
+@click.group()
+def data() -> None:
+    """Data and weights from the hub: list, fetch, verify.
+
+    `snakemake bootstrap` and `perturb bootstrap` run these for every file, in parallel. HF_ENDPOINT names
+    another hub, HF_TOKEN is sent to the hub if set.
+    """
+
+
+@data.command("list")
+@profile_option
+@pins_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON file to write.")
+def list_(profile: str | None, pins_file: Path | None, out: Path) -> None:
+    """Ask the hub what the pinned revisions hold: files, sizes, digests; compare them with the pins.
+
+    Ends with an error if there is no room for what is not in the cache yet.
+    """
+    from perturbnet.artifacts import write_durably
+    from perturbnet.bootstrap.disk import readable_bytes, require_space
+    from perturbnet.bootstrap.profile import bytes_to_fetch, write_listing
+
+    settings = read_settings(profile)
+    listing = open_listing(settings, pins_file, None)
+    needed = bytes_to_fetch(listing, settings.cache_dir / "hub")
+    require_space(settings.cache_dir, needed, f"profile {settings.profile}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(out, write_listing(settings.profile, listing).encode())
+    for part, snapshot in listing.items():
+        size = sum(file.size for file in snapshot.files)
+        click.echo(
+            f"{part:<8} {snapshot.repository} at {snapshot.commit}: {len(snapshot.files)} files, "
+            f"{readable_bytes(size)}"
+        )
+    if not listing:
+        click.echo(f"the profile {settings.profile} needs nothing from the hub")
+    click.echo(f"to fetch {readable_bytes(needed)} into {settings.cache_dir / 'hub'}")
+
+
+@data.command("fetch")
+@profile_option
+@pins_option
+@listing_option
+@click.option("--file", "path", required=True, metavar="PATH", help="Path in the repository, as listed.")
+@click.option(
+    "--report", "report_file", type=click.Path(path_type=Path), help="JSON file: path, digest, bytes, tries."
+)
+def fetch(
+    profile: str | None,
+    pins_file: Path | None,
+    listing_file: Path | None,
+    path: str,
+    report_file: Path | None,
+) -> None:
+    """Fetch one file into the cache, resumed where an earlier run stopped, and verify it.
+
+    Faults of the hub are waited out. A file with a wrong digest goes to the folder `quarantine` of the cache
+    and ends this with exit code 3. A file that is there already is hashed and left.
+    """
+    from perturbnet.artifacts import write_durably
+    from perturbnet.bootstrap.disk import readable_bytes
+    from perturbnet.bootstrap.fetching import fetch as fetch_file
+    from perturbnet.bootstrap.profile import find_file
+
+    settings = read_settings(profile)
+    snapshot, file = find_file(open_listing(settings, pins_file, listing_file), path)
+    with showing(path, file.size) as report:
+        done = fetch_file(file, snapshot, settings.cache_dir / "hub", report=report, token=settings.hf_token)
+    facts: dict[str, Any] = {
+        "path": path,
+        "file": str(done.path),
+        "repository": snapshot.repository,
+        "kind": snapshot.kind,
+        "commit": snapshot.commit,
+        "sha256": file.sha256,
+        "size": file.size,
+        "bytes_fetched": done.bytes_fetched,
+        "resumed_from": done.resumed_from,
+        "attempts": done.attempts,
+        "milliseconds": round(done.seconds * 1000),
+    }
+    if report_file is not None:
+        report_file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(report_file, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    came = (
+        f"{readable_bytes(done.bytes_fetched)} in {done.seconds:.1f} s" if done.attempts else "there already"
+    )
+    click.echo(f"{path}: {came}; {file.size} bytes, digest {file.etag} verified")
+
+
+@data.command("verify")
+@profile_option
+@pins_option
+@listing_option
+def verify(profile: str | None, pins_file: Path | None, listing_file: Path | None) -> None:
+    """Hash every file in the cache and compare it with the hub's digest and with the pins.
+
+    Finds what was damaged after it was fetched, whatever its date says. Changes nothing. Every file is looked
+    at; exit code 3 if one is damaged, else 1 if one is missing.
+    """
+    from perturbnet.bootstrap.fetching import verify_cached
+    from perturbnet.errors import ArtifactMissing, DigestMismatch
+
+    settings = read_settings(profile)
+    listing = open_listing(settings, pins_file, listing_file)
+    hub_cache = settings.cache_dir / "hub"
+    faults: list[ArtifactMissing | DigestMismatch] = []
+    files = [(snapshot, file) for snapshot in listing.values() for file in snapshot.files]
+    with counting("hashing", sum(file.size for _, file in files)) as advance:
+        for snapshot, file in files:
+            try:
+                verify_cached(file, snapshot, hub_cache)
+            except (ArtifactMissing, DigestMismatch) as error:
+                faults.append(error)
+            advance(file.size)
+    click.echo(f"{len(files) - len(faults)} of {len(files)} files are what the hub and the pins name")
+    faults.sort(key=lambda fault: fault.exit_code)
+    for fault in faults[:-1]:
+        click.echo(fault.message, err=True)
+    if faults:
+        raise faults[-1]
+
+
+def read_settings(profile: str | None) -> Settings:
+    """Return the settings, with the profile of the command line if it names one."""
+    from perturbnet.config import load_settings
+
+    overrides = {} if profile is None else {"PERTURB_PROFILE": profile}
+    return load_settings(os.environ, overrides=overrides).settings
+
+
+def open_listing(settings: Settings, pins_file: Path | None, listing_file: Path | None) -> Listing:
+    """Return what the profile wants: from a list, or from the hub.
+
+    Raises:
+        ArtifactError: see `bootstrap.profile`.
+
+    """
+    from perturbnet.bootstrap.pins import read_profile_pins
+    from perturbnet.bootstrap.profile import list_wanted, read_listing
+
+    pins = read_profile_pins(settings.profile, pins_file)
+    if listing_file is not None:
+        return read_listing(listing_file, settings.profile, pins)
+    return list_wanted(pins, token=settings.hf_token)
+
+
+@contextmanager
+def showing(path: str, size: int) -> Iterator[Callable[[Progress], None]]:
+    """Show a fetch on standard error: a bar with bytes and rate; each wait as a line of its own."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console, said = Console(stderr=True), ""
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(path, total=size)
+
+        def report(progress: Progress) -> None:
+            nonlocal said
+            bars.update(task, completed=progress.done)
+            if progress.note and progress.note != said:
+                console.print(f"{path}: {progress.note}", highlight=False, markup=False, soft_wrap=True)
+            said = progress.note
+
+        yield report
+
+
+@contextmanager
+def counting(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show work on so many bytes on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        task = bars.add_task(what, total=size)
+        yield lambda count: bars.advance(task, count)
