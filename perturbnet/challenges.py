@@ -136,9 +136,9 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
     epsilon = draw_epsilon(netuid, block, attempt)
     if not rules.levels(epsilon):
         raise ChallengeError(f"epsilon {epsilon}: no whole level from {rules.min_linf_delta} on is allowed")
-    _require_size(draw.row, image.pixels)
+    require_size(draw.row, image.pixels)
     freshness, clean = freshen(image.pixels, freshness_seed)
-    _require_size(draw.row, clean)
+    require_size(draw.row, clean)
     label = engine.classify([clean])[0]
     if not label.healthy:
         raise ChallengeError(f"row {draw.row}: the engine saturated {label.saturated} times")
@@ -229,7 +229,8 @@ def _taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64],
     return first, np.minimum(first + 1, size - 1), position - first * 2 * wanted
 
 
-def _require_size(row: int, pixels: Pixels) -> None:
+def require_size(row: int, pixels: Pixels) -> None:
+    """Raise `ChallengeError` for an image that is too small for the SSIM window or too large to be sent."""
     height, width, _ = pixels.shape
     if min(height, width) < SMALLEST_SIDE:
         raise ChallengeError(f"row {row}: {width}×{height} is too small, the least side is {SMALLEST_SIDE}")

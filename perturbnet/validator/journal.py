@@ -13,6 +13,7 @@ from perturbnet.ledger.leaves import ConfigLeaf, EpochLeaf, MetagraphLeaf, Rules
 
 LEDGER_FILE = "ledger.sqlite"
 BLOBS_FOLDER = "blobs"
+DELTAS_FOLDER = "deltas"
 
 AnyLeaf = TypeVar("AnyLeaf", bound=Leaf)
 
@@ -32,6 +33,7 @@ class Journal:
         """
         self.store = LedgerStore(state_dir / LEDGER_FILE)
         self.blobs = BlobStore(state_dir / BLOBS_FOLDER)
+        self.deltas = BlobStore(state_dir / DELTAS_FOLDER)
         try:
             self.state: LedgerState = fold(self.store.entries())
         except BaseException:

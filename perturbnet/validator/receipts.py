@@ -8,8 +8,10 @@ themselves are `perturbnet.receipts`, which the auditor calls too.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from perturbnet.classifier import Engine
+from perturbnet.deltas import encode_delta
 from perturbnet.errors import ArtifactError, Reject
 from perturbnet.ledger import ArrivalRow, BlobStore, Entry, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf
@@ -17,7 +19,7 @@ from perturbnet.protocol import Acknowledgement
 from perturbnet.receipts import Answer, Judged, judge_answers
 from perturbnet.terms import Terms, build_terms
 from perturbnet.validator.journal import Journal
-from perturbnet.verification import Task
+from perturbnet.verification import Pixels, Task
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,21 @@ def judge_arrivals(
     bodies = _read_bodies(arrivals, blobs)
     answers = [Answer(row, body=bodies[row.uid]) for row in arrivals if row.uid in bodies]
     return judge_answers(task, answers, engine, duplicates=duplicates)
+
+
+def keep_deltas(judged: list[Judged], clean: Pixels, deltas: BlobStore) -> list[Judged]:
+    """Store what each answer changed, durably, before a receipt names it.
+
+    Raises:
+        LedgerError: it cannot be written.
+
+    """
+    return [
+        item
+        if item.pixels is None
+        else replace(item, pixels=None, delta=deltas.put(encode_delta(clean, item.pixels)))
+        for item in judged
+    ]
 
 
 def acknowledgement(opened: OpenRound, entry: Entry, receipt: ReceiptLeaf) -> Acknowledgement:

@@ -31,7 +31,13 @@ from perturbnet.transport import Arrival, Delivery, Query
 from perturbnet.validator.courier import Courier, first_of_ours
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.receipts import acknowledgement, describe, judge_arrivals, read_terms
+from perturbnet.validator.receipts import (
+    acknowledgement,
+    describe,
+    judge_arrivals,
+    keep_deltas,
+    read_terms,
+)
 from perturbnet.verification import Pixels
 
 TELL_WITHIN_S = 5.0
@@ -274,7 +280,9 @@ class Rounds:
     def _judge(self, opened: OpenRound, terms: Terms, clean: Pixels) -> list[Judged]:
         arrivals = self.journal.store.arrivals(opened.position)
         task = build_task(opened, terms.rules, clean)
-        return judge_arrivals(task, arrivals, self.journal.blobs, self.engine, duplicates=terms.duplicates)
+        blobs, deltas = self.journal.blobs, self.journal.deltas
+        judged = judge_arrivals(task, arrivals, blobs, self.engine, duplicates=terms.duplicates)
+        return keep_deltas(judged, clean, deltas)
 
     def _clean_again(self, leaf: ChallengeLeaf) -> Pixels | None:
         """The image that was sent, from the data set; None when its answers cannot be judged any more."""

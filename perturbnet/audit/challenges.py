@@ -1,0 +1,134 @@
+"""Step 6: a challenge follows from its draw, its block and the leaves before it; and its image from the data set.
+
+`check_challenge` needs the log alone; `check_image` and `check_skip` need the row of the auditor's own copy
+of the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from perturbnet.audit.draws import Skipped
+from perturbnet.audit.findings import Finding, Step
+from perturbnet.challenges import (
+    Freshness,
+    clean_image,
+    draw_epsilon,
+    draw_freshness,
+    freshen,
+    require_size,
+)
+from perturbnet.datasets import SourceImage
+from perturbnet.errors import ChallengeError, LedgerCorrupt
+from perturbnet.images import pixel_digest
+from perturbnet.ledger import Entry, LedgerState
+from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
+from perturbnet.protocol import response_limit_bytes
+from perturbnet.selection import select_miners
+from perturbnet.terms import read_gates, read_metagraph, read_selection
+from perturbnet.verification import Pixels
+
+
+def check_challenge(
+    entry: Entry, leaf: ChallengeLeaf, state: LedgerState, *, skips: int, last_block: int
+) -> Iterator[Finding]:
+    """Everything about a challenge that the leaves before it decide.
+
+    Args:
+        entry: the challenge's place.
+        leaf: the challenge.
+        state: the fold of all leaves before it; config, rules and metagraph are there.
+        skips: how many draws were skipped since the last challenge.
+        last_block: the block of the last challenge.
+
+    """
+    if state.config is None or state.rules is None or state.metagraph is None:
+        yield _finding(entry, "config, rules, metagraph", "leaves before it", "none")
+        return
+    rules, metagraph = state.rules[1], state.metagraph[1]
+    facts: list[tuple[str, object, object]] = [
+        ("epsilon", draw_epsilon(state.config[1].netuid, leaf.block, leaf.attempt), leaf.epsilon),
+        ("task_id", f"{leaf.epoch}-{leaf.draw}", leaf.task_id),
+        ("freshness", bool(rules.challenges.get("augment")), bool(leaf.freshness)),
+    ]
+    for name, expected, got in facts:
+        if expected != got:
+            yield _finding(entry, name, expected, got)
+    most = min(skips, rules.challenges.get("max_attempts", 0) - 1)
+    if not 0 <= leaf.attempt <= most:
+        yield _finding(entry, "attempt", f"0 to {most}", leaf.attempt)
+    least = max(last_block, metagraph.block)
+    if leaf.block < least:
+        yield _finding(entry, "block", f"{least} or later", leaf.block)
+    yield from _check_selection(entry, leaf, state, rules)
+
+
+def check_image(entry: Entry, leaf: ChallengeLeaf, image: SourceImage) -> tuple[Pixels | None, list[Finding]]:
+    """The clean image again, or None where it is not the one that was sent, and what is wrong with it."""
+    findings = []
+    try:
+        pixels = clean_image(image, leaf.freshness)
+        if leaf.freshness:
+            expected = draw_freshness(bytes.fromhex(str(leaf.freshness["seed"])), *image.pixels.shape[:2])
+            got = Freshness.from_leaf(leaf.freshness)
+            if expected != got:
+                findings.append(_finding(entry, "freshness", expected, got))
+    except ChallengeError as error:
+        return None, [_finding(entry, "freshness", "one that an image can have", error.message)]
+    if leaf.source_label != image.label:
+        findings.append(_finding(entry, "source_label", image.label, leaf.source_label))
+    digest = pixel_digest(pixels)
+    if digest != leaf.clean_pixels:
+        return None, [*findings, _finding(entry, "clean_pixels", digest, leaf.clean_pixels)]
+    return pixels, findings
+
+
+def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf) -> tuple[Pixels | None, list[Finding]]:
+    """Whether a row that the auditor can read was skipped for its size; the image where only a model can say.
+
+    A row is skipped when it cannot be read, when it is too small, too large or its answer would be, or when
+    the engine is unsure of its own sums.
+    """
+    augment = bool(rules.challenges.get("augment"))
+    try:
+        require_size(image.row, image.pixels)
+        _, pixels = freshen(image.pixels, skipped.freshness_seed if augment else None)
+        require_size(image.row, pixels)
+    except ChallengeError:
+        return None, []
+    if response_limit_bytes(pixels.shape[0], pixels.shape[1]) > rules.challenges.get("max_body_bytes", 0):
+        return None, []
+    return pixels, []
+
+
+def skipped_without_reason(entry: Entry, reason: str) -> Finding:
+    """A skip for which the auditor finds no reason."""
+    return _finding(entry, "reason", "a challenge: the row makes one", reason)
+
+
+def _check_selection(
+    entry: Entry, leaf: ChallengeLeaf, state: LedgerState, rules: RulesLeaf
+) -> Iterator[Finding]:
+    if state.config is None or state.metagraph is None:
+        return
+    try:
+        levels = read_gates(rules).levels(leaf.epsilon)
+        chosen = select_miners(
+            read_metagraph(state.metagraph[1]),
+            own_hotkey=state.config[1].validator,
+            processed=state.processed(),
+            rules=read_selection(rules),
+            seed=bytes.fromhex(leaf.selection_seed),
+        )
+    except (LedgerCorrupt, ValueError, ArithmeticError) as error:
+        yield _finding(entry, "selection_seed, rules", "ones that can be read", error)
+        return
+    asked = [neuron.uid for neuron in chosen.neurons]
+    if asked != leaf.asked:
+        yield _finding(entry, "asked", asked, leaf.asked)
+    if not levels:
+        yield _finding(entry, "epsilon", "one that allows a change", leaf.epsilon)
+
+
+def _finding(entry: Entry, name: str, expected: object, got: object) -> Finding:
+    return Finding(Step.CHALLENGES, entry.position, name, str(expected), str(got))
