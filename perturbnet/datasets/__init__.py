@@ -40,7 +40,7 @@ def open_source(
 
         if split not in (None, IMAGENET100.split):
             raise DatasetError(f"imagenet100 is opened with split {IMAGENET100.split!r} only, not {split!r}")
-        return open_snapshot(IMAGENET100, _hubs(cache_dir), cache_dir / "arrow")
+        return open_snapshot(IMAGENET100, _hubs(cache_dir))
     raise ConfigError("PERTURB_PROFILE", profile, f"one of {', '.join(PROFILES)}")
 
 

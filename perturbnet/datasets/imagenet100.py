@@ -17,12 +17,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from perturbnet import canonical
 from perturbnet.classifier.labels import ImageNetClass, imagenet100_classes
 from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_stored, read_cells
-from perturbnet.datasets.tables import count_rows, open_table
+from perturbnet.datasets.tables import ParquetTable, count_rows
 from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet")
@@ -46,7 +45,9 @@ IMAGENET100 = Snapshot("clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db05921
 class SnapshotSource:
     """A split of a hub snapshot; an `ImageSource`."""
 
-    def __init__(self, identity: SourceIdentity, table: Any, classes: Sequence[ImageNetClass]) -> None:  # noqa: ANN401
+    def __init__(
+        self, identity: SourceIdentity, table: ParquetTable, classes: Sequence[ImageNetClass]
+    ) -> None:
         """Keep the open table and the network's class for each of the data set's labels."""
         self.identity = identity
         self._table = table
@@ -61,7 +62,7 @@ class SnapshotSource:
         return SourceImage(row, decode_stored(row, data), known.index, known.text)
 
 
-def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path], arrow_cache: Path) -> SnapshotSource:
+def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> SnapshotSource:
     """Open the snapshot from the first of `hubs` that has it.
 
     Raises:
@@ -77,10 +78,8 @@ def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path], arrow_cache: Path) -
             f"{folder} holds {rows} {snapshot.split} rows; expected {snapshot.rows}",
             hint=f"It is truncated. {_HOW}",
         )
-    table, names = open_table(shards, arrow_cache, quiet=False)
-    if len(table) != snapshot.rows:
-        raise DatasetError(f"{arrow_cache} holds {len(table)} rows; expected {snapshot.rows}. Remove it.")
-    classes = _match_classes(names)
+    table = ParquetTable(shards)
+    classes = _match_classes(table.class_names)
     identity = SourceIdentity(
         snapshot.repository, snapshot.revision, snapshot.split, rows, canonical.digest(_describe(shards))
     )

@@ -24,7 +24,7 @@ from functools import cache
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ from perturbnet import canonical
 from perturbnet.artifacts import replace_durably, sha256_file, write_durably
 from perturbnet.datasets.rendering import CLASSES, Pixels, render
 from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_stored, read_cells
-from perturbnet.datasets.tables import open_table, write_table
+from perturbnet.datasets.tables import ParquetTable, write_table
 from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
 from perturbnet.images import pixel_digest
 
@@ -58,7 +58,7 @@ class SplitPin:
 class ReferenceSource:
     """One split of the embedded data set; an `ImageSource`."""
 
-    def __init__(self, identity: SourceIdentity, table: Any, row_digests: tuple[str, ...]) -> None:  # noqa: ANN401
+    def __init__(self, identity: SourceIdentity, table: ParquetTable, row_digests: tuple[str, ...]) -> None:
         """Keep the open table and the digests its rows must have."""
         self.identity = identity
         self._table = table
@@ -110,9 +110,10 @@ def open_reference(cache_dir: Path, split: str, progress: Progress | None = None
         folder.mkdir(parents=True, exist_ok=True)
         _render_split(split, pin, parquet, rows_file, progress)
     row_digests = _check_cache(split, pin, parquet, rows_file)
-    table, names = open_table([parquet], folder / "arrow", quiet=True)
-    if names != CLASSES or len(table) != pin.rows:
-        raise DatasetError(f"{parquet} holds {len(table)} rows of {names}; expected {pin.rows} of {CLASSES}")
+    table = ParquetTable([parquet])
+    found = len(table), table.class_names
+    if found != (pin.rows, CLASSES):
+        raise DatasetError(f"{parquet} holds {found[0]} rows of {found[1]}; expected {pin.rows} of {CLASSES}")
     identity = SourceIdentity(
         REPOSITORY, pin.pixels, split, pin.rows, canonical.digest([pin.pixels, pin.labels])
     )

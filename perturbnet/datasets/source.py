@@ -10,13 +10,14 @@ import io
 import struct
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from perturbnet import canonical
+from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import DatasetError, RowUnreadable
 
 Pixels = NDArray[np.uint8]
@@ -99,18 +100,17 @@ def picture_stored(row: int, data: bytes) -> Image.Image:
         raise RowUnreadable(row, f"{type(error).__name__}: {error}") from error
 
 
-def read_cells(table: Any, row: int) -> tuple[bytes, int]:  # noqa: ANN401 - `datasets` has no types
-    """Return the stored image bytes and the label of one row of a table from `tables.open_table`.
+def read_cells(table: ParquetTable, row: int) -> tuple[bytes, int]:
+    """Return the stored image bytes and the label of one row.
 
     Raises:
-        DatasetError: there is no such row.
+        DatasetError: there is no such row, or its part of the file is damaged.
         RowUnreadable: the row holds no image bytes or no label.
 
     """
     if not 0 <= row < len(table):
         raise DatasetError(f"row {row} does not exist; expected 0 to {len(table) - 1}")
-    cells = table[row]
-    data, label = (cells["image"] or {}).get("bytes"), cells["label"]
+    data, label = table.read(row)
     if not isinstance(data, bytes) or not isinstance(label, int):
         raise RowUnreadable(row, "it holds no image bytes or no label")
     return data, label

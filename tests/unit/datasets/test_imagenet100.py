@@ -62,7 +62,7 @@ def hub(tmp_path: Path) -> Path:
 
 
 def reopen(hub: Path, snapshot: Snapshot = SMALL) -> imagenet100.SnapshotSource:
-    return open_snapshot(snapshot, [hub], hub.parent / "arrow")
+    return open_snapshot(snapshot, [hub])
 
 
 def test_rows_are_decoded_by_pillow_to_rgb(hub: Path) -> None:
