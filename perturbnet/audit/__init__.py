@@ -5,7 +5,7 @@ The steps, in this order; every finding names its step.
     1. signature   the note is signed by a log key that the hotkey delegated in leaf 0
     2. anchors     each anchor from the chain pins a prefix of this log; the newest pins all before it
     3. leaves      every leaf is in the tree, canonical, of a known kind
-    4. sequence    each leaf can follow the ones before it: no receipt without its open challenge, none missing
+    4. sequence    each leaf can follow the ones before it: every receipt has its challenge
     5. draws       rows, freshness and selection seeds follow from the keys committed to before the epoch
     6. challenges  epsilon from the block, miners from the seed, image from the data set
     7. answers     signatures, distortion, gates, scores, duplicates: from the pixels, without the model

@@ -1,4 +1,4 @@
-"""Step 6: a challenge follows from its draw, its block and the leaves before it; and its image from the data set.
+"""Step 6: a challenge follows from its draw, its block, the leaves before it and a row of the data set.
 
 `check_challenge` needs the log alone; `check_image` and `check_skip` need the row of the auditor's own copy
 of the data set.

@@ -1,0 +1,257 @@
+"""Steps 7 and 8: the receipts of one round, written again from the answers, and compared field by field.
+
+The receipts are written by the validator's own code (`perturbnet.receipts`) from the clean image and what
+each miner changed. Without a model, the engine is the record itself (`RecordedEngine`): labels and logits are
+taken as they stand, and everything else must follow from them. With one, they are recomputed too.
+
+Attested, because only the validator was there: response times; an answer of which no pixels came (time-outs,
+refused connections, malformed bodies), by its code. Such a miner has the validator's signed acknowledgement
+and its own body, see `acknowledged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import asdict, dataclass, field
+
+from perturbnet import identity
+from perturbnet.audit.challenges import check_image
+from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.rounds import Contexts, Log, LoggedRound
+from perturbnet.classifier import Classification, Engine
+from perturbnet.datasets import SourceImage
+from perturbnet.deltas import apply_delta
+from perturbnet.errors import BundleMissing, LedgerCorrupt, PerturbError, Reject
+from perturbnet.images import pixel_digest
+from perturbnet.ledger import ArrivalRow, Entry, OpenRound
+from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf
+from perturbnet.protocol import RESPONSE_DOMAIN, response_payload
+from perturbnet.receipts import Answer, build_task, judge_answers, write_receipts
+from perturbnet.terms import Terms
+from perturbnet.verification import NOT_REACHED, Pixels, Verdict
+
+LABEL_FIELDS = frozenset(
+    {
+        "label_before",
+        "index_before",
+        "logits_before",
+        "label_after",
+        "index_after",
+        "logits_after",
+        "saturated",
+    }
+)
+# An answer under these codes may have come without a signature that holds.
+UNSIGNED = frozenset(
+    {
+        Reject.NOT_SERVING,
+        Reject.ADDRESS_REFUSED,
+        Reject.OFFLINE,
+        Reject.TIMEOUT,
+        Reject.HTTP_ERROR,
+        Reject.INTERRUPTED,
+        Reject.BODY_TOO_LARGE,
+        Reject.BAD_MESSAGE,
+        Reject.BAD_SIGNATURE,
+    }
+)
+_SIGNATURE_HEX = 2 + 2 * identity.SIGNATURE_BYTES
+
+
+class RecordedEngine:
+    """An engine that believes the record: each image's label and logits as the leaves have them."""
+
+    name = model_name = model_digest = "recorded"
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, challenge: ChallengeLeaf, receipts: Sequence[ReceiptLeaf]) -> None:
+        """Remember the clean image's word, and the first receipt's for each answer."""
+        clean = (challenge.true_index, challenge.true_label, challenge.clean_logits, 0.0, 0)
+        self._known = {
+            leaf.adversarial_pixels: (
+                leaf.index_after,
+                leaf.label_after,
+                leaf.logits_after,
+                0.0,
+                leaf.saturated,
+            )
+            for leaf in reversed(receipts)
+            if leaf.saturated != NOT_REACHED
+        } | {challenge.clean_pixels: clean}
+
+    def classify(self, images: Sequence[Pixels]) -> list[Classification]:
+        """See `Engine.classify`; an image that no receipt names has an empty label."""
+        return [
+            Classification(*self._known.get(pixel_digest(pixels), (NOT_REACHED, "", "", 0.0, 0)))
+            for pixels in images
+        ]
+
+
+@dataclass
+class RoundCheck:
+    """Checks rounds of one log. `engine` is None without a model; `read_row` reads the auditor's data set."""
+
+    log: Log
+    read_row: Callable[[int], SourceImage]
+    engine: Engine | None = None
+    chosen: Set[int] | None = None  # positions of receipts to recompute; None for all
+    report: Report = field(default_factory=Report)
+    _contexts: Contexts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look up leaves in the same log."""
+        self._contexts = Contexts(self.log)
+
+    def check(self, logged: LoggedRound) -> None:
+        """One round: its image, then its receipts."""
+        opened = logged.opened
+        try:
+            terms = self._contexts.terms_of(opened.leaf)
+            config = self._contexts.config_of(opened.leaf)
+            clean, findings = check_image(
+                Entry(opened.position, opened.hash, opened.leaf), opened.leaf, self.read_row(opened.leaf.row)
+            )
+        except PerturbError as error:
+            self._find(Step.CHALLENGES, opened.position, "row", "a row that makes this image", error.message)
+            clean, findings = None, []
+        self.report.findings += findings
+        if clean is None:
+            self.report.unchecked["receipts without their clean image"] += len(logged.receipts)
+            return
+        for entry, leaf in zip(logged.receipts, logged.receipt_leaves(), strict=True):
+            self._check_signature(entry.position, leaf, config)
+        self._check_receipts(logged, terms, clean)
+
+    def _check_receipts(self, logged: LoggedRound, terms: Terms, clean: Pixels) -> None:
+        opened, receipts = logged.opened, logged.receipt_leaves()
+        engine = self._engine_for(terms, receipts)
+        judge: Engine = engine or RecordedEngine(opened.leaf, receipts)
+        task = build_task(opened, terms.rules, clean)
+        before = judge.classify([clean])[0]
+        if engine is not None:
+            self._check_clean(opened, before)
+        answers = [self._answer(entry, opened, terms, clean) for entry in logged.receipts]
+        try:
+            judged = judge_answers(task, answers, judge, duplicates=terms.duplicates, clean=before)
+        except ValueError as error:
+            self._find(Step.ANSWERS, opened.position, "rules", "ones that can be read", str(error))
+            return
+        block = receipts[0].block if receipts else 0
+        expected = {leaf.uid: leaf for leaf in write_receipts(opened, terms, judged, block=block)}
+        for entry, leaf in zip(logged.receipts, receipts, strict=True):
+            self._compare(entry.position, expected.get(leaf.uid), leaf)
+
+    def _engine_for(self, terms: Terms, receipts: Sequence[ReceiptLeaf]) -> Engine | None:
+        """The model, where this round was judged by it."""
+        if self.engine is None:
+            return None
+        if self.engine.model_digest != terms.model_digest:
+            self.report.unchecked["labels of receipts under another model"] += len(receipts)
+            return None
+        return self.engine
+
+    def _answer(self, entry: Entry, opened: OpenRound, terms: Terms, clean: Pixels) -> Answer:
+        """A miner's answer as far as it can be had, and counted accordingly."""
+        leaf = entry.leaf
+        if not isinstance(leaf, ReceiptLeaf):  # read_rounds collects nothing else
+            raise LedgerCorrupt(f"leaf {entry.position} is a {leaf.kind} leaf, expected a receipt")
+        hotkeys = {target.uid: target.hotkey for target in terms.targets}
+        row = ArrivalRow(
+            challenge=opened.position,
+            uid=leaf.uid,
+            hotkey=hotkeys.get(leaf.uid, ""),
+            reject=Reject.OK.value if leaf.adversarial_pixels else leaf.reject,
+            body=leaf.body,
+            nonce=leaf.nonce,
+            signature=leaf.signature,
+            pixels=leaf.signed_pixels,
+            response_ms=leaf.response_ms,
+        )
+        if not leaf.adversarial_pixels:
+            return self._without_pixels(entry.position, leaf, row)
+        self.report.attested["response times"] += 1
+        if self.chosen is not None and entry.position not in self.chosen:
+            self.report.unchecked["receipts outside the sample"] += 1
+            return Answer(row, recorded=_recorded(leaf, clean))
+        try:
+            pixels = apply_delta(clean, self.log.blob(leaf.delta))
+        except BundleMissing:
+            self.report.unchecked["receipts whose answer is not published any more"] += 1
+            return Answer(row, recorded=_recorded(leaf, clean))
+        except PerturbError as error:
+            self._find(Step.ANSWERS, entry.position, "delta", "the miner's changes", error.message)
+            return Answer(row, recorded=_recorded(leaf, clean))
+        self.report.checked["receipts recomputed"] += 1
+        if self.engine is not None and leaf.saturated != NOT_REACHED:
+            self.report.checked["labels recomputed"] += 1
+        return Answer(row, pixels=pixels)
+
+    def _without_pixels(self, position: int, leaf: ReceiptLeaf, row: ArrivalRow) -> Answer:
+        """An answer of which no pixels came: the code is the validator's word; the rest must be empty."""
+        if leaf.reject == Reject.OK or leaf.reject not in set(Reject):
+            self._find(Step.ANSWERS, position, "reject", "a code for an answer without pixels", leaf.reject)
+            return Answer(row, recorded=Verdict(Reject.INTERRUPTED))
+        self.report.attested[f"no image: {leaf.reject}"] += 1
+        return Answer(row)
+
+    def _check_clean(self, opened: OpenRound, clean: Classification) -> None:
+        """Step 8 for the challenge itself."""
+        leaf = opened.leaf
+        for name, expected, got in (
+            ("true_index", clean.index, leaf.true_index),
+            ("true_label", clean.text, leaf.true_label),
+            ("clean_logits", clean.logits_digest, leaf.clean_logits),
+            ("saturated", clean.saturated, 0),
+        ):
+            if expected != got:
+                self._find(Step.LABELS, opened.position, name, expected, got)
+        self.report.checked["clean labels recomputed"] += 1
+
+    def _check_signature(self, position: int, leaf: ReceiptLeaf, config: ConfigLeaf) -> None:
+        """The miner's own signature, over what it was asked, its body and its pixels."""
+        if not leaf.signature:
+            if leaf.reject not in UNSIGNED:
+                self._find(Step.ANSWERS, position, "signature", "the miner's", "none")
+            return
+        payload = response_payload(
+            netuid=config.netuid,
+            validator=config.validator,
+            challenge_id=leaf.challenge_id,
+            nonce=leaf.nonce,
+            body_sha256=leaf.body,
+            pixels_sha256=leaf.signed_pixels or None,
+        )
+        if not identity.verify(leaf.hotkey, RESPONSE_DOMAIN, payload, _signature(leaf.signature)):
+            self._find(Step.ANSWERS, position, "signature", f"one of {leaf.hotkey}", leaf.signature)
+        elif leaf.adversarial_pixels and leaf.adversarial_pixels != leaf.signed_pixels:
+            self._find(
+                Step.ANSWERS, position, "adversarial_pixels", leaf.signed_pixels, leaf.adversarial_pixels
+            )
+        self.report.checked["signatures"] += 1
+
+    def _compare(self, position: int, expected: ReceiptLeaf | None, got: ReceiptLeaf) -> None:
+        if expected is None:
+            self._find(Step.SEQUENCE, position, "uid", "one that was asked", got.uid)
+            return
+        wanted, found = asdict(expected) | {"delta": got.delta}, asdict(got)
+        different = [name for name in wanted if wanted[name] != found[name]]
+        step = Step.LABELS if self.engine is not None and LABEL_FIELDS & set(different) else Step.ANSWERS
+        for name in different:
+            self._find(step, position, name, wanted[name], found[name])
+
+    def _find(self, step: Step, position: int, name: str, expected: object, got: object) -> None:
+        self.report.findings.append(Finding(step, position, name, str(expected), str(got)))
+
+
+def _recorded(leaf: ReceiptLeaf, clean: Pixels) -> Verdict:
+    """The verdict that a receipt holds."""
+    values = {name: value for name, value in asdict(leaf).items() if name in Verdict.__dataclass_fields__}
+    reject = Reject(leaf.reject) if leaf.reject in set(Reject) else Reject.INTERRUPTED
+    return Verdict(**{**values, "reject": reject, "height": clean.shape[0], "width": clean.shape[1]})
+
+
+def _signature(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x")) if len(text) == _SIGNATURE_HEX else b""
+    except ValueError:
+        return b""
