@@ -11,7 +11,8 @@ and its own body, see `acknowledged`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 
 from perturbnet import identity
@@ -21,7 +22,7 @@ from perturbnet.audit.rounds import Contexts, Log, LoggedRound
 from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.deltas import apply_delta
-from perturbnet.errors import BundleMissing, LedgerCorrupt, PerturbError, Reject
+from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
 from perturbnet.images import pixel_digest
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf
@@ -94,7 +95,7 @@ class RoundCheck:
     log: Log
     read_row: Callable[[int], SourceImage]
     engine: Engine | None = None
-    chosen: Set[int] | None = None  # positions of receipts to recompute; None for all
+    chosen: AbstractSet[int] | None = None  # positions of receipts to recompute; None for all
     report: Report = field(default_factory=Report)
     _contexts: Contexts = field(init=False)
 
@@ -108,19 +109,29 @@ class RoundCheck:
         try:
             terms = self._contexts.terms_of(opened.leaf)
             config = self._contexts.config_of(opened.leaf)
-            clean, findings = check_image(
-                Entry(opened.position, opened.hash, opened.leaf), opened.leaf, self.read_row(opened.leaf.row)
-            )
-        except PerturbError as error:
-            self._find(Step.CHALLENGES, opened.position, "row", "a row that makes this image", error.message)
-            clean, findings = None, []
-        self.report.findings += findings
-        if clean is None:
-            self.report.unchecked["receipts without their clean image"] += len(logged.receipts)
+        except LedgerCorrupt as error:
+            self._find(Step.SEQUENCE, opened.position, "config, rules, metagraph", "its terms", error.message)
             return
         for entry, leaf in zip(logged.receipts, logged.receipt_leaves(), strict=True):
             self._check_signature(entry.position, leaf, config)
+        clean = self._clean_image(opened)
+        if clean is None:
+            self.report.unchecked["receipts without their clean image"] += len(logged.receipts)
+            return
         self._check_receipts(logged, terms, clean)
+
+    def _clean_image(self, opened: OpenRound) -> Pixels | None:
+        """Step 6's second half: the image that was sent, from the auditor's data set."""
+        leaf = opened.leaf
+        try:
+            image = self.read_row(leaf.row)
+        except DatasetError as error:
+            self._find(Step.CHALLENGES, opened.position, "row", "a row that can be read", error.message)
+            return None
+        clean, findings = check_image(Entry(opened.position, opened.hash, leaf), leaf, image)
+        self.report.findings += findings
+        self.report.checked["clean images"] += 1
+        return clean
 
     def _check_receipts(self, logged: LoggedRound, terms: Terms, clean: Pixels) -> None:
         opened, receipts = logged.opened, logged.receipt_leaves()
@@ -139,7 +150,9 @@ class RoundCheck:
         block = receipts[0].block if receipts else 0
         expected = {leaf.uid: leaf for leaf in write_receipts(opened, terms, judged, block=block)}
         for entry, leaf in zip(logged.receipts, receipts, strict=True):
-            self._compare(entry.position, expected.get(leaf.uid), leaf)
+            self._compare(entry.position, expected.get(leaf.uid), leaf, modelled=engine is not None)
+        if engine is not None:
+            self.report.checked["labels recomputed"] += sum(item.pixels is not None for item in judged)
 
     def _engine_for(self, terms: Terms, receipts: Sequence[ReceiptLeaf]) -> Engine | None:
         """The model, where this round was judged by it."""
@@ -182,8 +195,6 @@ class RoundCheck:
             self._find(Step.ANSWERS, entry.position, "delta", "the miner's changes", error.message)
             return Answer(row, recorded=_recorded(leaf, clean))
         self.report.checked["receipts recomputed"] += 1
-        if self.engine is not None and leaf.saturated != NOT_REACHED:
-            self.report.checked["labels recomputed"] += 1
         return Answer(row, pixels=pixels)
 
     def _without_pixels(self, position: int, leaf: ReceiptLeaf, row: ArrivalRow) -> Answer:
@@ -229,13 +240,15 @@ class RoundCheck:
             )
         self.report.checked["signatures"] += 1
 
-    def _compare(self, position: int, expected: ReceiptLeaf | None, got: ReceiptLeaf) -> None:
+    def _compare(
+        self, position: int, expected: ReceiptLeaf | None, got: ReceiptLeaf, *, modelled: bool
+    ) -> None:
         if expected is None:
             self._find(Step.SEQUENCE, position, "uid", "one that was asked", got.uid)
             return
         wanted, found = asdict(expected) | {"delta": got.delta}, asdict(got)
         different = [name for name in wanted if wanted[name] != found[name]]
-        step = Step.LABELS if self.engine is not None and LABEL_FIELDS & set(different) else Step.ANSWERS
+        step = Step.LABELS if modelled and LABEL_FIELDS & set(different) else Step.ANSWERS
         for name in different:
             self._find(step, position, name, wanted[name], found[name])
 
