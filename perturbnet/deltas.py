@@ -4,8 +4,8 @@ Rules
 - A published log holds no image, neither the data set's nor a miner's: whoever has the data set adds the
   delta to the clean image and has the miner's pixels, which its signature and the receipt name by digest.
 - `MAGIC`, height and width (32-bit, big-endian), then the zlib stream of the H * W * 3 differences modulo
-  256, in the order of the pixels. Values that did not change are zeros, and zlib makes little of runs of them. Any
-  pair of images of one size has a delta; the differences of a valid answer are a few levels.
+  256, in the order of the pixels. Values that did not change are zeros, and zlib makes little of runs of
+  them. Any pair of images of one size has a delta; the differences of a valid answer are a few levels.
 - A delta is hostile: it is inflated to the size that the clean image says and not a byte further.
 - The blob's bytes depend on zlib's version. It is named by its own digest; nobody has to make it again.
 
