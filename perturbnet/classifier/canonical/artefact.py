@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -122,6 +123,15 @@ class Artefact:
     silu: NDArray[np.int64]
     sigmoid: NDArray[np.int64]
 
+    @property
+    def products(self) -> int:
+        """How many products one image's convolutions take."""
+        return sum(
+            step.out_height * step.out_width * self.layers[step.layer].weights.size
+            for step in self.steps
+            if step.op == Op.CONV
+        )
+
     def encode(self) -> bytes:
         """Return the file's bytes; the same for the same model, always."""
         return b"".join(self.pieces())
@@ -206,6 +216,19 @@ def decode_artefact(
     if sha256 is not None and digest != sha256:
         raise DigestMismatch(where, sha256, digest, hint=HINT)
     return _assemble(_decode(data, where), where), digest
+
+
+def forget_pages(array: NDArray[Any]) -> None:
+    """Let go of the memory of an array that is mapped from a file; the file still has it."""
+    owner: Any = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner.base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    start = array.ctypes.data - owner.ctypes.data
+    first, last = (edge // mmap.PAGESIZE * mmap.PAGESIZE for edge in (start, start + array.nbytes))
+    if last > first:
+        owner.base.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _decode(data: NDArray[np.uint8], where: str) -> dict[str, NDArray[Any]]:

@@ -22,27 +22,19 @@ import torch
 from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
+from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, tensor_of
 from perturbnet.classifier.canonical.obligations import (
     ACTIVATION_BITS,
     LEAST_ACTIVATION,
     MOST_ACTIVATION,
 )
+from perturbnet.classifier.canonical.portable import PortableArithmetic
 from perturbnet.classifier.canonical.resampling import coefficients
-from perturbnet.classifier.canonical.sums import (
-    CHUNK,
-    ExactLayer,
-    Grid,
-    Sums,
-    Tensor,
-    Workspace,
-    parts_of,
-    tensor_of,
-)
-from perturbnet.classifier.canonical.tables import HALF, SLOPE_BITS, STEPS_PER_UNIT, VALUE_BITS
 from perturbnet.classifier.engine import Classification, Pixels, judge
 from perturbnet.errors import ModelError
 
 GATE_BITS = 24
+WORTH_COMPILING = 10**9  # products of one image; compiling the kernels takes as long as a few such images
 
 
 class CanonicalEngine:
@@ -51,20 +43,24 @@ class CanonicalEngine:
     name = "float64"
     reproducible = True
 
-    def __init__(self, artefact: Artefact, digest: str, *, device: str = "cpu") -> None:
-        """Hold the artefact's numbers on `device`; weights in float32, which holds them exactly."""
+    def __init__(
+        self, artefact: Artefact, digest: str, *, device: str = "cpu", compiled: bool | None = None
+    ) -> None:
+        """Hold the artefact's numbers on `device`.
+
+        `compiled` says whether the CPU's inner loops are compiled when they are first needed (seconds); None
+        leaves it to the size of the network. The bits are the same.
+        """
         self.model_digest = digest
         self.model_name = artefact.name
         self.labels = artefact.labels
         self.device = torch.device(device)
         self._size, self._bits = artefact.size, artefact.coefficient_bits
         self._steps = artefact.steps
-        workspace = Workspace(self.device)
-        self._layers = [ExactLayer(layer, self.device, workspace) for layer in artefact.layers]
-        self._one_at_a_time = threading.Lock()  # the workspace is shared
-        self._silu, self._sigmoid = (
-            _Table(table, self.device) for table in (artefact.silu, artefact.sigmoid)
-        )
+        self._arithmetic = _choose_arithmetic(artefact, self.device, compiled=compiled)
+        self._layers = [ExactLayer(layer, self.device) for layer in artefact.layers]
+        self._one_at_a_time = threading.Lock()  # the arithmetic's buffers are shared
+        self._silu, self._sigmoid = (Table(table, self.device) for table in (artefact.silu, artefact.sigmoid))
 
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
         """See `classifier.Engine`."""
@@ -83,8 +79,8 @@ class CanonicalEngine:
         levels = tensor_of(pixels, self.device).double().permute(2, 0, 1)
         sums = (rows @ levels) @ columns.T
         exact = (sums - 255.0 * 2.0 ** (2 * bits - 1)) * 2.0 ** (1 - 2 * bits)
-        exact = exact.permute(1, 2, 0).reshape(size * size, 3)
-        return _to_grid(exact, expo(_largest(exact), self._layers[0].cap))
+        exact = exact.permute(1, 2, 0).contiguous().view(size * size, 3)
+        return self._arithmetic.round(exact, expo(_largest(exact), self._layers[0].cap))
 
     def _run(self, grid: Grid) -> Tensor:
         kept: Grid | None = None
@@ -96,12 +92,13 @@ class CanonicalEngine:
                 break
             cap = self._next_cap(number)
             if step.op == Op.POOL:
-                mean = _mean(grid.values)
-                grid = _to_grid(mean, expo(_largest(mean), cap))
+                grid = self._round(self._arithmetic.survey(grid)[0], cap)
             elif step.op == Op.GATE:
-                grid = self._gate(grid, step, cap)
+                grid = self._gate(grid, step, cap, kept)
             else:
-                grid = self._conv(grid, step, kept if step.adds else None, cap)
+                grid = self._conv(grid, step, kept, cap)
+            if step.adds:
+                kept = None
         return self._sums(grid, self._steps[last]).values
 
     def _next_cap(self, number: int) -> int:
@@ -111,76 +108,45 @@ class CanonicalEngine:
 
     def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
-        if step.act == Act.SILU and kept is None:
-            exponent = expo(max(sums.high, 0.5), cap)
-            return Grid(self._silu.apply(sums.values, exponent), exponent)
-        values = self._silu.look_up(sums.values) if step.act == Act.SILU else sums.values
-        if kept is not None:
-            values.add_(kept.values)
-        return _to_grid(
-            values, expo(sums.largest if values is sums.values and kept is None else _largest(values), cap)
-        )
+        if step.act == Act.SILU and not step.adds:
+            return self._arithmetic.activate(self._silu, sums.values, expo(max(sums.high, 0.5), cap), kept)
+        largest = sums.largest
+        if step.act == Act.SILU:
+            self._arithmetic.look_up(self._silu, sums.values)
+        if step.adds and kept is not None:
+            largest = self._arithmetic.add_kept(sums.values, kept)
+        return self._arithmetic.round(sums.values, expo(largest, cap), kept)
 
-    def _gate(self, grid: Grid, step: Step, cap: int) -> Grid:
+    def _gate(self, grid: Grid, step: Step, cap: int, kept: Grid | None) -> Grid:
         reduce, expand = self._layers[step.layer], self._layers[step.layer + 1]
-        mean = _mean(grid.values)
-        squeezed = reduce.project(_to_grid(mean, expo(_largest(mean), reduce.cap)))
+        mean, largest = self._arithmetic.survey(grid)
+        squeezed = self._arithmetic.project(reduce, self._round(mean, reduce.cap, grid, kept))
         exponent = expo(max(squeezed.high, 0.5), expand.cap)
-        opened = expand.project(Grid(self._silu.apply(squeezed.values, exponent), exponent))
-        gate = self._sigmoid.apply(opened.values, GATE_BITS).double().reshape(-1)
-        exponent = expo(_largest(grid.values) * float(gate.max()), cap)
-        values = torch.empty_like(grid.values)
-        for part in parts_of(grid.values, CHUNK):
-            values[part] = _round_(grid.values[part].double().mul_(gate), exponent)
-        return Grid(values, exponent)
+        excited = self._arithmetic.activate(self._silu, squeezed.values, exponent, grid, kept)
+        opened = self._arithmetic.project(expand, excited)
+        gate = self._arithmetic.activate(self._sigmoid, opened.values, GATE_BITS, grid, kept)
+        factors = gate.values.double().reshape(-1)
+        return self._arithmetic.scale(grid, factors, expo(largest * float(factors.max()), cap), kept)
 
     def _sums(self, grid: Grid, step: Step) -> Sums:
-        layer = self._layers[step.layer]
-        if step.depthwise:
-            return layer.depthwise(grid, step)
-        if step.kernel == 1 and step.stride == 1:
-            return layer.project(grid)
-        return layer.convolve(grid, step)
+        return self._arithmetic.take_sums(self._layers[step.layer], grid, step)
+
+    def _round(self, values: Tensor, cap: int, *busy: Grid | None) -> Grid:
+        return self._arithmetic.round(values, expo(_largest(values), cap), *busy)
 
 
-class _Table:
-    """SiLU or sigmoid: value plus slope times the distance from the nearest entry.
+def _choose_arithmetic(
+    artefact: Artefact, device: torch.device, *, compiled: bool | None
+) -> PortableArithmetic:
+    if compiled is None:
+        compiled = device.type == "cpu" and artefact.products >= WORTH_COMPILING
+    if not compiled:
+        return PortableArithmetic(device)
+    if device.type != "cpu":
+        raise ModelError(f"the compiled arithmetic is for the CPU, not for {device}")
+    from perturbnet.classifier.canonical.compiled import CompiledArithmetic
 
-    Written for speed: everything happens in buffers that stay in a core's cache.
-    """
-
-    def __init__(self, table: NDArray[np.int64], device: torch.device) -> None:
-        self._values = tensor_of(np.ldexp(table[:, 0].astype(np.float64), -VALUE_BITS), device)
-        self._slopes = tensor_of(np.ldexp(table[:, 1].astype(np.float64), -SLOPE_BITS), device)
-
-    def apply(self, sums: Tensor, exponent: int) -> Tensor:
-        """The function, rounded to multiples of 2^-exponent, float32."""
-        return self._fill(sums, torch.empty(sums.shape, dtype=torch.float32, device=sums.device), exponent)
-
-    def look_up(self, sums: Tensor) -> Tensor:
-        """The function before any rounding, float64."""
-        return self._fill(sums, torch.empty_like(sums), None)
-
-    def _fill(self, sums: Tensor, out: Tensor, exponent: int | None) -> Tensor:
-        size = min(CHUNK, sums.numel())
-        work, value, slope = (torch.empty(size, dtype=torch.float64, device=sums.device) for _ in range(3))
-        index = torch.empty(size, dtype=torch.int32, device=sums.device)
-        flat, filled = sums.view(-1), out.view(-1)
-        for start in range(0, sums.numel(), size):
-            source, target = flat[start : start + size], filled[start : start + size]
-            count = len(source)
-            y = self._evaluate(source, work[:count], value[:count], slope[:count], index[:count])
-            target.copy_(y if exponent is None else _round_(y, exponent))
-        return out
-
-    def _evaluate(self, y: Tensor, work: Tensor, value: Tensor, slope: Tensor, index: Tensor) -> Tensor:
-        """One product and one sum, each rounded once; the result lies in `work`."""
-        nearest = torch.mul(y, float(STEPS_PER_UNIT), out=work).round_().clamp_(-HALF, HALF)
-        index.copy_(nearest).add_(HALF)
-        torch.index_select(self._values, 0, index, out=value)
-        torch.index_select(self._slopes, 0, index, out=slope)
-        distance = torch.sub(y, nearest, alpha=1.0 / STEPS_PER_UNIT, out=work)  # the product is exact
-        return distance.mul_(slope).add_(value)
+    return CompiledArithmetic()
 
 
 def expo(largest: float, cap: int) -> int:
@@ -198,28 +164,6 @@ def expo(largest: float, cap: int) -> int:
     if exponent < LEAST_ACTIVATION:
         raise ModelError(f"activations reach {largest:.3g}, beyond 2^{ACTIVATION_BITS - LEAST_ACTIVATION}")
     return exponent
-
-
-def _to_grid(exact: Tensor, exponent: int) -> Grid:
-    values = torch.empty(exact.shape, dtype=torch.float32, device=exact.device)
-    for part in parts_of(exact, CHUNK):
-        values[part] = _round_(exact[part].clone(), exponent)
-    return Grid(values, exponent)
-
-
-def _round_(values: Tensor, exponent: int) -> Tensor:
-    """Round half even to multiples of 2^-exponent, in place.
-
-    Adding 1.5·2^(52-exponent) leaves no bits below 2^-exponent in binary64, and its rounding is the one
-    that is wanted; both operations are exact otherwise, because |a| <= 2^(24-exponent).
-    """
-    anchor = 1.5 * 2.0 ** (52 - exponent)
-    return values.add_(anchor).sub_(anchor)
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The exact sum over positions, and one division."""
-    return values.sum(dim=0, dtype=torch.float64, keepdim=True) / float(len(values))
 
 
 def _largest(values: Tensor) -> float:

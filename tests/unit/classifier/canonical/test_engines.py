@@ -1,4 +1,4 @@
-"""Two engines, one answer to the last bit, whatever the image; and close to the network in float64."""
+"""Three engines, one answer to the last bit, whatever the image; and close to the network in float64."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perturbnet.classifier.canonical import integer, obligations
+from perturbnet.classifier.canonical import compiled, integer, obligations
 from perturbnet.classifier.canonical.artefact import Artefact, Layer
+from perturbnet.classifier.canonical.compiled import CompiledArithmetic
 from perturbnet.classifier.canonical.compiler import compile_network
-from perturbnet.classifier.canonical.engine import CanonicalEngine, expo
+from perturbnet.classifier.canonical.engine import WORTH_COMPILING, CanonicalEngine, expo
 from perturbnet.classifier.canonical.integer import IntegerEngine, choose_exponent, shift_half_even
 from perturbnet.classifier.preprocessing import matrices
 from perturbnet.errors import ModelError
@@ -29,26 +30,33 @@ from tests.unit.classifier.canonical.networks import (
     noise,
 )
 
+Engines = tuple[CanonicalEngine, CanonicalEngine, IntegerEngine]
 
-def both(artefact: Artefact) -> tuple[CanonicalEngine, IntegerEngine]:
-    return CanonicalEngine(artefact, "00"), IntegerEngine(artefact, "00")
+
+def build_all(artefact: Artefact) -> Engines:
+    """Torch's operations, compiled loops, integers."""
+    return (
+        CanonicalEngine(artefact, "00", compiled=False),
+        CanonicalEngine(artefact, "00", compiled=True),
+        IntegerEngine(artefact, "00"),
+    )
 
 
 @pytest.fixture(scope="module")
-def engines() -> tuple[CanonicalEngine, IntegerEngine]:
-    return both(draw_artefact())
+def engines() -> Engines:
+    return build_all(draw_artefact())
 
 
-def require_same(engines: tuple[CanonicalEngine, IntegerEngine], image: np.ndarray) -> np.ndarray:
-    first, second = (engine.logits(image) + 0.0 for engine in engines)
-    assert np.isfinite(first).all()
-    assert first.tobytes() == second.tobytes()
-    assert engines[0].classify([image]) == engines[1].classify([image])
-    return first
+def require_same(engines: Engines, image: np.ndarray) -> np.ndarray:
+    found = [engine.logits(image) + 0.0 for engine in engines]
+    assert np.isfinite(found[0]).all()
+    assert len({logits.tobytes() for logits in found}) == 1
+    assert len({engine.classify([image])[0] for engine in engines}) == 1
+    return found[0]
 
 
 @pytest.mark.parametrize("name", hostile_images())
-def test_hostile_images_give_the_same_bits(engines: tuple[CanonicalEngine, IntegerEngine], name: str) -> None:
+def test_hostile_images_give_the_same_bits(engines: Engines, name: str) -> None:
     require_same(engines, hostile_images()[name])
 
 
@@ -60,7 +68,7 @@ def test_hostile_images_give_the_same_bits(engines: tuple[CanonicalEngine, Integ
     few=st.sampled_from([256, 2, 3]),
 )
 def test_any_image_gives_the_same_bits(
-    engines: tuple[CanonicalEngine, IntegerEngine], seed: int, height: int, width: int, few: int
+    engines: Engines, seed: int, height: int, width: int, few: int
 ) -> None:
     levels = np.random.default_rng(seed).integers(0, few, (height, width, 3)) * (255 // (few - 1))
     require_same(engines, levels.astype(np.uint8))
@@ -69,13 +77,13 @@ def test_any_image_gives_the_same_bits(
 @pytest.mark.parametrize("pad", ["same", ""])
 @pytest.mark.parametrize("size", [32, 37])
 def test_both_paddings_and_odd_sizes(pad: str, size: int) -> None:
-    require_same(both(draw_artefact(1, pad=pad, size=size)), noise(9, size, size + 3))
+    require_same(build_all(draw_artefact(1, pad=pad, size=size)), noise(9, size, size + 3))
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 3e4])
 def test_weights_of_any_magnitude(factor: float) -> None:
     artefact = scaled(draw_artefact(2), factor)
-    require_same(both(artefact), noise(1, 40, 40))
+    require_same(build_all(artefact), noise(1, 40, 40))
 
 
 def scaled(artefact: Artefact, factor: float) -> Artefact:
@@ -116,8 +124,8 @@ def test_a_cap_at_any_layer(number: int, binding: list[int]) -> None:
     artefact = with_bias(draw_artefact(3), number, -0.75)
     assert obligations.cap_of_bias(artefact.layers[number]) == obligations.LEAST_CAP
     obligations.prove_artefact(artefact)
-    require_same(both(artefact), np.full((33, 33, 3), 127, dtype=np.uint8))
-    require_same(both(artefact), noise(4, 33, 33))
+    require_same(build_all(artefact), np.full((33, 33, 3), 127, dtype=np.uint8))
+    require_same(build_all(artefact), noise(4, 33, 33))
 
 
 def test_a_cap_that_binds_costs_little(binding: list[int]) -> None:
@@ -131,7 +139,7 @@ def test_a_cap_that_binds_costs_little(binding: list[int]) -> None:
         norm.bias += 0.6
     artefact = compile_network(network, name="capped", labels=LABELS, size=SIZE)
     image = noise(6, 33, 33)
-    found = require_same(both(artefact), image)
+    found = require_same(build_all(artefact), image)
     assert obligations.LEAST_CAP in binding
     assert np.abs(found - evaluate(network, image)).max() < 2e-6 * np.abs(found).max()
 
@@ -152,10 +160,38 @@ def test_close_to_the_network_in_float64() -> None:
         assert np.abs(engine.logits(image) - exact).max() < 2e-5 * max(1.0, np.abs(exact).max())
 
 
-def test_what_an_engine_is(engines: tuple[CanonicalEngine, IntegerEngine]) -> None:
-    assert [engine.name for engine in engines] == ["float64", "integer"]
+def test_what_an_engine_is(engines: Engines) -> None:
+    assert [engine.name for engine in engines] == ["float64", "float64", "integer"]
     assert len({engine.model_digest for engine in engines}) == 1
     assert IntegerEngine.reproducible
+
+
+def test_more_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tensor, however small, is split among the threads."""
+    monkeypatch.setattr(compiled, "LEAST_SHARE", 1)
+    artefact = draw_artefact()
+    image = noise(2, 41, 33)
+    expected = CanonicalEngine(artefact, "00", compiled=False).logits(image)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            assert (
+                CanonicalEngine(artefact, "00", compiled=True).logits(image).tobytes() == expected.tobytes()
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_small_network_is_not_worth_compiling_for() -> None:
+    artefact = draw_artefact()
+    assert artefact.products < WORTH_COMPILING
+    assert not isinstance(CanonicalEngine(artefact, "00")._arithmetic, CompiledArithmetic)
+
+
+def test_compiled_loops_are_for_the_cpu() -> None:
+    with pytest.raises(ModelError, match="for the CPU, not for meta"):
+        CanonicalEngine(draw_artefact(), "00", device="meta", compiled=True)
 
 
 def test_the_integer_engine_shares_nothing_with_the_other() -> None:

@@ -1,0 +1,220 @@
+"""The exact arithmetic on a CPU: BLAS for matrix products, `kernels` for everything between them.
+
+Between the products this reads and writes each value once, where `portable` does so a dozen times. Positions
+are shared out to as many threads as torch may use; no split can change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from perturbnet.classifier.canonical import kernels
+from perturbnet.classifier.canonical.artefact import Step
+from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchor
+from perturbnet.classifier.canonical.portable import (
+    PRODUCT,
+    PortableArithmetic,
+    padded_shape,
+    parts_of,
+    row_blocks,
+    tap_rows,
+    widest_row,
+)
+
+Doubles = NDArray[np.float64]
+LEAST_SHARE = 1 << 14  # values; less is not worth handing to another thread
+
+
+class CompiledArithmetic(PortableArithmetic):
+    """What `PortableArithmetic` does, to the last bit, in fewer passes over memory."""
+
+    name = "compiled"
+
+    def __init__(self) -> None:
+        """Begin with no threads; they come with the first large tensor."""
+        super().__init__(torch.device("cpu"))
+        self._pool: ThreadPoolExecutor | None = None
+
+    def project(self, layer: ExactLayer, grid: Grid) -> Sums:
+        """See `PortableArithmetic.project`."""
+        weights = self._widen(layer, -1, layer.weights.shape[-1])
+        values = self._workspace.take("sums", grid.values.shape[0], weights.shape[1])
+        extremes = _Extremes(layer.bias(grid.exponent).numpy())
+        for part in parts_of(grid.values, PRODUCT, columns=max(weights.shape)):
+            block = grid.values[part]
+            torch.mm(self._workspace.take("wide", *block.shape).copy_(block), weights, out=values[part])
+            self._finish(values[part], extremes)
+        return extremes.sums(values)
+
+    def convolve(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+        """See `PortableArithmetic.convolve`."""
+        weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
+        values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
+        extremes = _Extremes(layer.bias(grid.exponent).numpy())
+        for first, count in row_blocks(step, PRODUCT, widest_row(step)):
+            phases = [
+                self._stack_taps(grid, step, first, count, phase)
+                for phase in range(min(step.stride, step.kernel))
+            ]
+            block = values[first * step.out_width : (first + count) * step.out_width]
+            for y in range(step.kernel):
+                skip = y // step.stride
+                taps = phases[y % step.stride][skip : skip + count].view(-1, step.kernel * step.cin)
+                torch.addmm(block, taps, weights[y], beta=1 if y else 0, out=block)
+            self._finish(block, extremes)
+        return extremes.sums(values)
+
+    def depthwise(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+        """See `PortableArithmetic.depthwise`; other kernels than 3×3 are done its way."""
+        if step.kernel != 3:
+            return super().depthwise(layer, grid, step)
+        weights = self._widen(layer, 3, 3, step.cout).numpy()
+        bias, nothing = layer.bias(grid.exponent).numpy(), np.zeros(step.cout)
+        padded = self._workspace.take("padded", *padded_shape(step), dtype=torch.float32).numpy()
+        kernels.pad(_image(grid, step), step.pad_top, step.pad_left, padded)
+        values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
+        image = values.view(step.out_height, step.out_width, step.cout).numpy()
+        extremes = _Extremes(nothing)
+
+        def work(rows: slice) -> None:
+            part = padded[rows.start * step.stride :]
+            kernels.depthwise(part, weights, bias, step.stride, image[rows])
+            extremes.add(image[rows].reshape(-1, step.cout))
+
+        self._share(step.out_height, values.numel(), work)
+        return extremes.sums(values)
+
+    def activate(self, table: Table, sums: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+        """See `PortableArithmetic.activate`."""
+        out = self._workspace.take_grid(sums, *busy)
+        source, target, pairs = _flat(sums), _flat(out), table.pairs.numpy()
+        self._share(
+            source.size,
+            source.size,
+            lambda part: kernels.activate(source[part], pairs, anchor(exponent), target[part]),
+        )
+        return Grid(out, exponent)
+
+    def look_up(self, table: Table, sums: Tensor) -> None:
+        """See `PortableArithmetic.look_up`."""
+        values, pairs = _flat(sums), table.pairs.numpy()
+        self._share(values.size, values.size, lambda part: kernels.look_up(values[part], pairs))
+
+    def add_kept(self, values: Tensor, kept: Grid) -> float:
+        """See `PortableArithmetic.add_kept`."""
+        sums, addend = values.numpy(), kept.values.numpy()
+        found: list[Doubles] = []
+
+        def work(rows: slice) -> None:
+            largest = np.zeros(sums.shape[1])
+            kernels.add_kept(sums[rows], addend[rows], largest)
+            found.append(largest)
+
+        self._share(len(sums), sums.size, work)
+        return float(np.max(found))
+
+    def round(self, values: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+        """See `PortableArithmetic.round`."""
+        out = self._workspace.take_grid(values, *busy)
+        source, target = _flat(values), _flat(out)
+        self._share(
+            source.size,
+            source.size,
+            lambda part: kernels.round_to_grid(source[part], anchor(exponent), target[part]),
+        )
+        return Grid(out, exponent)
+
+    def survey(self, grid: Grid) -> tuple[Tensor, float]:
+        """See `PortableArithmetic.survey`."""
+        values = grid.values.numpy()
+        totals: list[Doubles] = []
+        largest: list[Doubles] = []
+
+        def work(rows: slice) -> None:
+            total, most = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+            kernels.survey(values[rows], total, most)
+            totals.append(total)
+            largest.append(most)
+
+        self._share(len(values), values.size, work)
+        mean = np.sum(totals, axis=0)[None] / float(len(values))
+        return torch.from_numpy(mean), float(np.max(largest))
+
+    def scale(self, grid: Grid, gate: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+        """See `PortableArithmetic.scale`."""
+        out = self._workspace.take_grid(grid.values, grid, *busy)
+        source, target, factors = grid.values.numpy(), out.numpy(), gate.numpy()
+        self._share(
+            len(source),
+            source.size,
+            lambda rows: kernels.scale(source[rows], factors, anchor(exponent), target[rows]),
+        )
+        return Grid(out, exponent)
+
+    def _finish(self, block: Tensor, extremes: _Extremes) -> None:
+        sums = block.numpy()
+        self._share(len(sums), sums.size, lambda rows: extremes.add(sums[rows]))
+
+    def _stack_taps(self, grid: Grid, step: Step, first: int, count: int, phase: int) -> Tensor:
+        """Input rows of one phase of the stride, float64 (rows, out_width, k · cin)."""
+        rows = tap_rows(step, count, phase)
+        out = self._workspace.take(f"taps {phase}", rows, step.out_width, step.kernel * step.cin)
+        image, target = _image(grid, step), out.numpy()
+        top = first * step.stride + phase - step.pad_top
+
+        def work(part: slice) -> None:
+            begin = top + part.start * step.stride
+            kernels.stack_taps(
+                image, begin, step.stride, step.pad_left, step.stride, step.kernel, target[part]
+            )
+
+        self._share(rows, out.numel(), work)
+        return out
+
+    def _share(self, length: int, values: int, work: Callable[[slice], Any]) -> None:
+        """Split `length` among as many threads as torch may use, if so many `values` are worth it."""
+        threads = min(torch.get_num_threads(), length, values // LEAST_SHARE)
+        if threads <= 1:
+            work(slice(0, length))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(thread_name_prefix="exact")
+        size = -(-length // threads)
+        parts = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+        list(self._pool.map(work, parts))
+
+
+class _Extremes:
+    """Adds the bias to finished sums, and keeps each share's extremes."""
+
+    def __init__(self, bias: Doubles) -> None:
+        self._bias = bias
+        self._lows: list[Doubles] = []
+        self._highs: list[Doubles] = []
+
+    def add(self, sums: Doubles) -> None:
+        """A block (positions, channels) is complete but for its bias."""
+        low, high = np.full(len(self._bias), np.inf), np.full(len(self._bias), -np.inf)
+        kernels.add_bias(sums, self._bias, low, high)
+        self._lows.append(low)
+        self._highs.append(high)
+
+    def sums(self, values: Tensor) -> Sums:
+        """All of it."""
+        return Sums(values, float(np.min(self._lows)), float(np.max(self._highs)))
+
+
+def _image(grid: Grid, step: Step) -> NDArray[np.float32]:
+    image: NDArray[np.float32] = grid.values.view(step.height, step.width, step.cin).numpy()
+    return image
+
+
+def _flat(values: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = values.view(-1).numpy()
+    return array
