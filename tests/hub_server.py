@@ -4,7 +4,7 @@
     with hub: … HF_ENDPOINT=hub.endpoint …
 
 What it keeps of the real one
-- `GET /api/{datasets,models}/<repo>[/revision/<rev>][?blobs=true]`, `…/tree/<rev>`, `…/commits/<rev>` in pages
+- `GET /api/{datasets,models}/<repo>[/revision/<rev>][?blobs=true]`, `…/tree/<rev>`, `…/commits/<rev>` paged
   with a Link header; `HEAD` and `GET /[datasets/]<repo>/resolve/<rev>/<path>`.
 - A file kept with LFS is answered 302 to a store on another origin (another port here) at a signed address,
   with `X-Repo-Commit`, `X-Linked-Etag`, `X-Linked-Size` beside it; a small file is answered at once with

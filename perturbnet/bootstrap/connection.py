@@ -112,8 +112,8 @@ class Hub:
 
         """
         address = (endpoint or constants.ENDPOINT).rstrip("/")
-        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-            raise ConfigError("HF_ENDPOINT", address, "an address with http or https")
+        if not re.fullmatch(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", address, re.ASCII):
+            raise ConfigError("HF_ENDPOINT", address, "an address such as https://host or http://host:port")
         if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError("HF_TOKEN", "(hidden)", "1 to 512 printable characters without spaces")
         return cls(address, token or None)
@@ -131,7 +131,7 @@ class Hub:
             try:
                 with self.get(path, what, {}) as (response, _):
                     body = _read_capped(response)
-                    return json.loads(body), self._next_page(response)
+                    return json.loads(body), self._next_page(response, what)
             except Fault as fault:
                 patience.endure(fault, progress=False)
             except (ValueError, RecursionError):
@@ -179,20 +179,35 @@ class Hub:
         raise HubRefused(f"{what}: more than {_MAX_REDIRECTS} redirects")
 
     def _redirected(self, url: str, location: str, what: str) -> str:
-        target = urljoin(url, location)
+        target = _joined(url, location, what)
         scheme = urlsplit(target).scheme
         if scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
             raise HubRefused(f"{what}: redirected from {_plain(url)} to {_plain(target)}; expected https")
         return target
 
-    def _next_page(self, response: httpx2.Response) -> str | None:
+    def _next_page(self, response: httpx2.Response, what: str) -> str | None:
         following = response.links.get("next", {}).get("url")
         if not following:
             return None
-        target = urljoin(str(response.url), following)
+        target = _joined(str(response.url), following, what)
         if not target.startswith(self.endpoint + "/"):
-            raise HubRefused(f"the next page of {_plain(str(response.url))} is at {_plain(target)}")
+            raise HubRefused(f"{what}: the next page is at {_plain(target)}; expected {self.endpoint}")
         return target[len(self.endpoint) :]
+
+
+def _joined(url: str, location: str, what: str) -> str:
+    """Return where a header points to.
+
+    Raises:
+        HubRefused: to nothing.
+
+    """
+    try:
+        target = urljoin(url, location)
+        _ = urlsplit(target).port  # read, a port says whether it is one
+    except ValueError as error:
+        raise HubRefused(f"{what}: {_plain(url)} points to no address: {error}") from error
+    return target
 
 
 def _check_status(response: httpx2.Response, what: str, *, ours: bool, has_token: bool) -> None:
@@ -237,11 +252,7 @@ def _read_capped(response: httpx2.Response) -> bytes:
 
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1  # no origin of ours
-    return parts.scheme, (parts.hostname or "").lower(), port or {"https": 443}.get(parts.scheme, 80)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"https": 443}.get(parts.scheme, 80)
 
 
 def _plain(url: str) -> str:
