@@ -63,12 +63,17 @@ class Frontier:
         """The roots of the complete subtrees, the largest first."""
         return tuple(self._hashes)
 
-    def append(self, item: bytes) -> None:
-        """Take in the next 32-byte leaf hash."""
+    def append(self, item: bytes) -> list[bytes]:
+        """Take in the next 32-byte leaf hash; returns the roots of the subtrees it completes, by level.
+
+        The first is the leaf itself, the next the root over 2 leaves if it is the second of them, and so on.
+        """
+        completed = [item]
         for _ in range(_trailing_ones(self.size)):
-            item = node_hash(self._hashes.pop(), item)
-        self._hashes.append(item)
+            completed.append(node_hash(self._hashes.pop(), completed[-1]))
+        self._hashes.append(completed[-1])
         self.size += 1
+        return completed
 
     def root(self) -> bytes:
         """The root over all leaves so far."""
@@ -182,13 +187,23 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
     if old == 0:
         return not proof and old_root == EMPTY_ROOT
     hashes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
-    if not hashes:
-        return False
-    position, last = _strip(old - 1, new - 1)
+    return consistency_roots(old, new, hashes) == (old_root, new_root)
+
+
+def consistency_roots(old: int, new: int, hashes: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """The roots of the first `old` and of all `new` leaves, 0 < old < new, that a consistency proof leads to.
+
+    `hashes` is the proof; before it, where `old` is a power of two, stands the root over those leaves, which
+    RFC 6962 leaves out because a verifier knows it. None where they are not as many as the sizes ask for.
+    """
+    if not 0 < old < new or not hashes or not _well_formed(hashes):
+        return None
+    shift = _trailing_ones(old - 1)
+    position, last = (old - 1) >> shift, (new - 1) >> shift
     first = second = hashes[0]
     for item in hashes[1:]:
         if last == 0:
-            return False
+            return None
         if position & 1 or position == last:
             first, second = node_hash(item, first), node_hash(item, second)
             while not position & 1 and position:
@@ -196,12 +211,7 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
         else:
             second = node_hash(second, item)
         position, last = position >> 1, last >> 1
-    return last == 0 and (first, second) == (old_root, new_root)
-
-
-def _strip(position: int, last: int) -> tuple[int, int]:
-    shift = _trailing_ones(position)
-    return position >> shift, last >> shift
+    return (first, second) if last == 0 else None
 
 
 def _split(size: int) -> int:
