@@ -15,6 +15,8 @@ import click
 
 from perturbnet import __version__
 from perturbnet.commands.data import data
+from perturbnet.commands.fingerprint import fingerprint
+from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
 from perturbnet.config import Loaded, Setting, load_settings, registry
@@ -267,6 +269,8 @@ def attack(  # noqa: PLR0913 - one for each option
 main.add_command(model)
 main.add_command(data)
 main.add_command(pins)
+main.add_command(fingerprint)
+main.add_command(manifest)
 
 
 @main.command()

@@ -118,6 +118,15 @@ def undecodable_leaf(stored_sha256: str) -> bytes:
     return merkle.leaf_hash(UNDECODABLE_DOMAIN + bytes.fromhex(stored_sha256))
 
 
+def leaf_of(row: int, stored: bytes) -> tuple[bytes, Undecodable | None]:
+    """Decode a row and return its 32-byte leaf, and what is wrong with it if it does not decode."""
+    try:
+        return row_leaf(picture_digest(picture_stored(row, stored))), None
+    except RowUnreadable as error:
+        digest = hashlib.sha256(stored).hexdigest()
+        return undecodable_leaf(digest), Undecodable(row, digest, error.detail)
+
+
 def root_of(leaves: bytes) -> str:
     """Return the hex root over joined 32-byte leaves."""
     size = merkle.HASH_BYTES
@@ -137,12 +146,10 @@ def fingerprint_file(path: Path, name: str, progress: Progress | None = None) ->
     classes: Counter[int] = Counter()
     undecodable: list[Undecodable] = []
     for row, (stored, label) in enumerate(iterate_cells(path)):
-        try:
-            leaves += row_leaf(picture_digest(picture_stored(row, stored)))
-        except RowUnreadable as error:
-            digest = hashlib.sha256(stored).hexdigest()
-            undecodable.append(Undecodable(row, digest, error.detail))
-            leaves += undecodable_leaf(digest)
+        leaf, fault = leaf_of(row, stored)
+        leaves += leaf
+        if fault is not None:
+            undecodable.append(fault)
         index = NO_LABEL if label is None else label
         labels.update(struct.pack(">i", index))
         classes[index] += 1

@@ -104,10 +104,10 @@ def open_reference(cache_dir: Path, split: str, progress: Progress | None = None
     pin = pinned_splits().get(split)
     if pin is None:
         raise DatasetError(f"reference has no split {split!r}; expected one of {sorted(pinned_splits())}")
-    folder = cache_dir / "reference" / pin.pixels[:16]
-    parquet, rows_file = folder / f"{split}.parquet", folder / f"{split}.rows.json"
+    parquet = parquet_path(cache_dir, split)
+    rows_file = parquet.with_name(f"{split}.rows.json")
     if not rows_file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        parquet.parent.mkdir(parents=True, exist_ok=True)
         _render_split(split, pin, parquet, rows_file, progress)
     row_digests = _check_cache(split, pin, parquet, rows_file)
     table = ParquetTable([parquet])
@@ -118,6 +118,11 @@ def open_reference(cache_dir: Path, split: str, progress: Progress | None = None
         REPOSITORY, pin.pixels, split, pin.rows, canonical.digest([pin.pixels, pin.labels])
     )
     return ReferenceSource(identity, table, row_digests)
+
+
+def parquet_path(cache_dir: Path, split: str) -> Path:
+    """Return where a pinned split is rendered to."""
+    return cache_dir / "reference" / pinned_splits()[split].pixels[:16] / f"{split}.parquet"
 
 
 def render_rows(split: str, rows: int, progress: Progress | None = None) -> Iterator[tuple[Pixels, int]]:
