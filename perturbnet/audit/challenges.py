@@ -83,8 +83,8 @@ def check_image(entry: Entry, leaf: ChallengeLeaf, image: SourceImage) -> tuple[
     return pixels, findings
 
 
-def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf) -> tuple[Pixels | None, list[Finding]]:
-    """Whether a row that the auditor can read was skipped for its size; the image where only a model can say.
+def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf) -> Pixels | None:
+    """Whether a row that the auditor can read was skipped for its size; if not, the image it makes.
 
     A row is skipped when it cannot be read, when it is too small, too large or its answer would be, or when
     the engine is unsure of its own sums.
@@ -95,10 +95,9 @@ def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf) -> tuple[
         _, pixels = freshen(image.pixels, skipped.freshness_seed if augment else None)
         require_size(image.row, pixels)
     except ChallengeError:
-        return None, []
-    if response_limit_bytes(pixels.shape[0], pixels.shape[1]) > rules.challenges.get("max_body_bytes", 0):
-        return None, []
-    return pixels, []
+        return None
+    needed = response_limit_bytes(pixels.shape[0], pixels.shape[1])
+    return pixels if needed <= rules.challenges.get("max_body_bytes", 0) else None
 
 
 def skipped_without_reason(entry: Entry, reason: str) -> Finding:

@@ -15,12 +15,14 @@ from perturbnet.audit.challenges import check_challenge
 from perturbnet.audit.draws import DrawCheck, Skipped
 from perturbnet.audit.findings import Finding, Report, Step
 from perturbnet.datasets import SourceIdentity
-from perturbnet.errors import LeafRefused, LedgerCorrupt
+from perturbnet.errors import LeafRefused, LedgerCorrupt, NoteError
 from perturbnet.ledger import Entry, LedgerState
 from perturbnet.ledger.leaves import (
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
+    GenesisLeaf,
+    KeyLeaf,
     MetagraphLeaf,
     ReceiptLeaf,
     RulesLeaf,
@@ -30,6 +32,7 @@ from perturbnet.ledger.leaves import (
     WeightsLeaf,
 )
 from perturbnet.terms import read_gates, read_metagraph, read_selection, weigh
+from perturbnet.transparency.delegation import Authority, follow_key, read_genesis
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class History:
     state: LedgerState = field(default_factory=LedgerState)
     skipped: list[tuple[Skipped, RulesLeaf]] = field(default_factory=list)
     broken: bool = False
+    taken: int = 0
+    authority: Authority | None = None
     _draws: DrawCheck = field(init=False)
     _skips: int = 0
     _last_block: int = 0
@@ -61,6 +66,7 @@ class History:
 
     def take(self, entry: Entry) -> None:
         """The next entry; after one that cannot follow, the rest is only counted."""
+        self.taken += 1
         if self.broken:
             self.report.unchecked["leaves after the break"] += 1
             return
@@ -88,6 +94,8 @@ class History:
                 self._check_challenge(entry, leaf)
             case WeightsLeaf() as leaf:
                 self._check_weights(entry, leaf)
+            case GenesisLeaf() | KeyLeaf() as leaf:
+                self._follow_key(entry, leaf)
             case ConfigLeaf() as leaf:
                 self._check_config(entry, leaf)
             case RulesLeaf() as leaf:
@@ -157,10 +165,20 @@ class History:
         self._check_block(entry, leaf.block)
         self.report.checked["weight vectors"] += 1
 
+    def _follow_key(self, entry: Entry, leaf: GenesisLeaf | KeyLeaf) -> None:
+        """Step 1: who may sign from here on."""
+        try:
+            if isinstance(leaf, GenesisLeaf):
+                self.authority = read_genesis(leaf)
+            elif self.authority is not None:
+                self.authority = follow_key(self.authority, leaf)
+        except NoteError as error:
+            self._find(Step.SIGNATURE, entry, "signature", "a key that was delegated", error.message)
+
     def _check_config(self, entry: Entry, leaf: ConfigLeaf) -> None:
         known = self.expected
         facts: list[tuple[str, object, object]] = [
-            ("validator", known.hotkey, leaf.validator),
+            ("validator", self.authority.hotkey if self.authority else known.hotkey, leaf.validator),
             ("netuid", known.netuid, leaf.netuid),
         ]
         try:

@@ -1,0 +1,145 @@
+"""An honest validator's log, made by the validator's own code, and ways to tamper with a copy of it.
+
+The world is the validator's own test world; its miners sign for real here, because an auditor looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from perturbnet import identity
+from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.history import Expected
+from perturbnet.audit.run import Audit, Means, Scope
+from perturbnet.errors import BundleMissing, Reject
+from perturbnet.ledger import BlobStore, Entry, Leaf, leaf_hash
+from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.protocol import RESPONSE_DOMAIN, AttackChallenge, body_digest, response_payload
+from perturbnet.transport import Arrival
+from perturbnet.validator.journal import DELTAS_FOLDER
+from tests.fakes import BlockEngine, MemoryCourier, MemorySource
+from tests.unit.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
+
+HOTKEY = keypair(1).ss58_address
+ROWS = 6
+ROUNDS = ROWS + 2
+
+
+class SigningCourier(MemoryCourier):
+    """Signs as the miner's server does."""
+
+    def _open(self, arrival: Arrival, body: bytes, challenge: AttackChallenge) -> Arrival:
+        opened = super()._open(arrival, body, challenge)
+        if opened.reject not in (Reject.OK, Reject.NO_IMAGE):
+            return replace(opened, signature="")
+        payload = response_payload(
+            netuid=NETUID,
+            validator=HOTKEY,
+            challenge_id=challenge.challenge_id,
+            nonce=arrival.nonce,
+            body_sha256=body_digest(body),
+            pixels_sha256=opened.pixels_sha256,
+        )
+        signature = identity.sign(keypair(arrival.uid + 1), RESPONSE_DOMAIN, payload)
+        return replace(opened, signature="0x" + signature.hex())
+
+
+@dataclass
+class MemoryLog:
+    """Entries in a list, blobs in a folder: an `audit.rounds.Log`."""
+
+    items: Sequence[Entry]
+    blobs: BlobStore
+
+    @property
+    def size(self) -> int:
+        return len(self.items)
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
+        return iter(self.items[start:stop])
+
+    def blob(self, digest: str) -> bytes:
+        if not digest or not (self.blobs.folder / digest[:2] / digest).exists():
+            raise BundleMissing(f"no blob {digest}")
+        return self.blobs.get(digest)
+
+
+@dataclass(frozen=True)
+class Honest:
+    """What the honest validator left behind."""
+
+    entries: tuple[Entry, ...]
+    source: MemorySource
+    engine: BlockEngine
+    blobs: BlobStore
+
+    def places(self, kind: type[Leaf]) -> list[int]:
+        """Where leaves of a kind stand."""
+        return [entry.position for entry in self.entries if isinstance(entry.leaf, kind)]
+
+    def receipts(self, reject: Reject = Reject.OK) -> list[int]:
+        """Where receipts with a code stand."""
+        leaves = ((place, self.entries[place].leaf) for place in self.places(ReceiptLeaf))
+        return [place for place, leaf in leaves if isinstance(leaf, ReceiptLeaf) and leaf.reject == reject]
+
+    def audit(
+        self,
+        leaves: Iterable[Leaf] | None = None,
+        *,
+        model: bool = True,
+        scope: Callable[[int], Scope] = Scope.whole,
+        **options: Any,
+    ) -> Report:
+        """Audit the log, or these leaves instead."""
+        items = self.entries if leaves is None else chain(leaves)
+        log = MemoryLog(items, self.blobs)
+        means = Means(self.source, self.engine if model else None)
+        audit = Audit(log, self.expected, means, scope(log.size), **options)
+        if audit.scope.history:
+            audit.run_history()
+        audit.run_answers()
+        return audit.report
+
+    @property
+    def expected(self) -> Expected:
+        return Expected(HOTKEY, NETUID, self.source.identity, self.engine.model_digest)
+
+    def leaves(self) -> list[Leaf]:
+        """A copy to tamper with."""
+        return [entry.leaf for entry in self.entries]
+
+
+def chain(leaves: Iterable[Leaf]) -> tuple[Entry, ...]:
+    """Entries with the hashes and places they would have: what an operator's own rewrite looks like."""
+    return tuple(Entry(place, leaf_hash(leaf.encode()), leaf) for place, leaf in enumerate(leaves))
+
+
+def named(report: Report) -> set[tuple[Step, int, str]]:
+    """What was found: step, leaf, field."""
+    return {(found.step, found.leaf, found.field) for found in report.findings}
+
+
+def only(report: Report, step: Step, leaf: int, field: str) -> Finding:
+    """The one finding there is."""
+    assert named(report) == {(step, leaf, field)}, [found.sentence() for found in report.findings]
+    return report.findings[0]
+
+
+def live(folder: Path, *, rounds: int = ROUNDS, rows: int = ROWS, broken: Sequence[int] = (2,)) -> Honest:
+    """Run the validator for so many rounds with good miners and bad ones."""
+    world = make_world(folder, miners=5, PERTURB_HISTORY_SIZE="2", PERTURB_MIN_PROCESSED_COUNT="2")
+    world.source = MemorySource(rows, broken=broken)
+    answers = dict(world.courier.answers) | {3: copycat, 4: junk, 5: silent}
+    world.courier = SigningCourier(answers)
+    entries = world.run(rounds)
+    return Honest(tuple(entries), world.source, _fresh(world), BlobStore(world.state_dir / DELTAS_FOLDER))
+
+
+def _fresh(world: World) -> BlockEngine:
+    """An engine that nobody watches."""
+    fresh = BlockEngine()
+    assert fresh.model_digest == world.engine.model_digest
+    return fresh
