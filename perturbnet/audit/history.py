@@ -146,6 +146,10 @@ class History:
         if self.state.rules is None:
             self._find(Step.WEIGHTS, entry, "rules", "a rules leaf before it", "none")
             return
+        if self.state.open_round is not None:
+            missing = len(self.state.open_round.leaf.asked) - len(self.state.open_round.receipts)
+            self._find(Step.SEQUENCE, entry, "kind", f"{missing} more receipts", "weights")
+            return
         position, rules = self.state.rules
         try:
             vector = weigh(self.state.standings(), rules)

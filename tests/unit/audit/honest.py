@@ -122,6 +122,11 @@ def named(report: Report) -> set[tuple[Step, int, str]]:
     return {(found.step, found.leaf, found.field) for found in report.findings}
 
 
+def first(report: Report, step: Step) -> Finding:
+    """The first finding of a step."""
+    return next(found for found in report.findings if found.step == step)
+
+
 def only(report: Report, step: Step, leaf: int, field: str) -> Finding:
     """The one finding there is."""
     assert named(report) == {(step, leaf, field)}, [found.sentence() for found in report.findings]
