@@ -69,6 +69,7 @@ class Wrong:
     """Answer with these bytes instead."""
 
     data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ class _ApiHandler(_Handler):
             self.answer(fault.status, b"busy", fault.headers)
             return
         if isinstance(fault, Wrong):
-            self.answer(200, fault.data)
+            self.answer(200, fault.data, fault.headers)
             return
         found = re.fullmatch(
             r"/api/(dataset|model)s/([^/]+/[^/]+)(?:/(revision|tree|commits)/([^/]+)(/.*)?)?", path
