@@ -5,8 +5,9 @@ Rules
   does, and how warm it is, meets both sides. The ratio is the median of the rounds' ratios.
 - A sample repeats the work until it lasts at least SAMPLE_S, so that the clock's grain does not show.
 - CPU seconds count every thread of the process; wall seconds are what a person waits. Both are given.
-- Peak memory is how far a fresh process's resident set grows while the work runs, set-up not counted. It is
-  read from /proc: getrusage's figure survives exec, so a child would be told its parent's.
+- Peak memory is that of a fresh process which sets one side up and does its work: the whole resident set,
+  libraries included, and how far it grows while the work runs. It is read from /proc: getrusage's figure
+  survives exec, so a child would be told its parent's.
 
 A bench is a module in this folder with `cases() -> Sequence[Case]`.
 """
@@ -44,6 +45,7 @@ class Cost:
 
     wall_s: float
     cpu_s: float
+    peak_mib: float
     peak_growth_mib: float
 
 
@@ -77,8 +79,8 @@ def measure(bench: str, case: Case, *, rounds: int) -> Measurement:
         case=case.name,
         peer_name=case.peer_name,
         rounds=rounds,
-        ours=_cost([pair[0] for pair in pairs], _peak_growth_mib(bench, case.name, "ours")),
-        peer=_cost([pair[1] for pair in pairs], _peak_growth_mib(bench, case.name, "peer")),
+        ours=_cost([pair[0] for pair in pairs], _peak_mib(bench, case.name, "ours")),
+        peer=_cost([pair[1] for pair in pairs], _peak_mib(bench, case.name, "peer")),
         wall_ratio=statistics.median(mine.wall_s / theirs.wall_s for mine, theirs in pairs),
         cpu_ratio=statistics.median(mine.cpu_s / theirs.cpu_s for mine, theirs in pairs),
     )
@@ -112,29 +114,33 @@ def _repeats(work: Work) -> int:
     return repeats
 
 
-def _cost(samples: list[_Sample], peak_growth_mib: float) -> Cost:
+def _cost(samples: list[_Sample], peaks_mib: tuple[float, float]) -> Cost:
     return Cost(
         wall_s=statistics.median(sample.wall_s for sample in samples),
         cpu_s=statistics.median(sample.cpu_s for sample in samples),
-        peak_growth_mib=peak_growth_mib,
+        peak_mib=peaks_mib[0],
+        peak_growth_mib=peaks_mib[1],
     )
 
 
-def _peak_growth_mib(bench: str, case: str, side: str) -> float:
+def _peak_mib(bench: str, case: str, side: str) -> tuple[float, float]:
+    """A fresh process's peak, and by how much the work raised it."""
     command = [sys.executable, "-m", "bench.harness", bench, case, side]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    whole, growth = map(float, done.stdout.split())
+    return whole, growth
 
 
-def _print_peak_growth(bench: str, case_name: str, side: str) -> None:
+def _print_peaks(bench: str, case_name: str, side: str) -> None:
     cases = importlib.import_module(f"bench.{bench}").cases()
     case = next(case for case in cases if case.name == case_name)
     work = (case.ours if side == "ours" else case.peer)()
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # the peak starts anew from what is resident now (man 5 proc)
+    set_up = _peak_resident_kib()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident (man 5 proc)
     before = _peak_resident_kib()
     work()
-    print((_peak_resident_kib() - before) / 1024)
+    after = _peak_resident_kib()
+    print(max(set_up, after) / 1024, (after - before) / 1024)
 
 
 def _peak_resident_kib() -> int:
@@ -145,4 +151,4 @@ def _peak_resident_kib() -> int:
 
 
 if __name__ == "__main__":
-    _print_peak_growth(*sys.argv[1:4])
+    _print_peaks(*sys.argv[1:4])

@@ -2,7 +2,8 @@
 
 The baseline is the fastest float32 setting of the same torch (oneDNN, channels last). EfficientNetV2-L runs
 at 480 with seeded weights whose batch-norm statistics are those of photographs, so that activations are
-realistic; no download is needed.
+realistic; no download is needed. Its last case compares our compiled loops with the same arithmetic done by
+torch's operations, which is what a GPU runs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from bench.float_peers import float_peers
 from bench.harness import Case, Work
 from perturbnet.classifier import open_engine
 
 if TYPE_CHECKING:
     import torch
+
+    from perturbnet.classifier.canonical.engine import CanonicalEngine
 
 SIZE = 480
 SEED = 0
@@ -30,10 +35,15 @@ STATISTICS_IMAGES = 4
 
 def cases() -> Sequence[Case]:
     """The reference network, whole engines; EfficientNetV2-L, the networks alone."""
+    large = (("float32, channels last", _large_float32), *float_peers(large_onnx))
     return (
         Case("reference, float64", lambda: _reference("float64"), lambda: _reference("float32"), "float32"),
         Case("reference, integer", lambda: _reference("integer"), lambda: _reference("float32"), "float32"),
-        Case("EfficientNetV2-L, float64", _large_canonical, _large_float32, "float32, channels last"),
+        *(
+            Case(f"EfficientNetV2-L, float64, {name}", large_canonical, peer, f"{name}")
+            for name, peer in large
+        ),
+        Case("EfficientNetV2-L, float64, plain", large_canonical, _large_portable, "our own loops in torch"),
     )
 
 
@@ -71,16 +81,45 @@ def _reference(kind: str) -> Work:
     return functools.partial(engine.classify, photographs()[:1])
 
 
-def _large_canonical() -> Work:
+def large_engine(*, compiled: bool | None = None) -> CanonicalEngine:
+    """EfficientNetV2-L behind the canonical engine, read from its artefact as a validator does."""
     import torch
 
+    from perturbnet.classifier.canonical.artefact import read_artefact, write_artefact
     from perturbnet.classifier.canonical.compiler import compile_network
     from perturbnet.classifier.canonical.engine import CanonicalEngine
 
+    stored = Path(tempfile.gettempdir()) / f"perturb-bench-efficientnetv2-l-{torch.__version__}.model"
+    if not stored.exists():
+        labels = tuple(map(str, range(1000)))
+        write_artefact(compile_network(build_large(), name="large", labels=labels, size=SIZE), stored)
+    return CanonicalEngine(*read_artefact(stored), compiled=compiled)
+
+
+def large_canonical() -> Work:
+    """One photograph through `large_engine`, one thread."""
+    import torch
+
     torch.set_num_threads(1)
-    labels = tuple(map(str, range(1000)))
-    engine = CanonicalEngine(compile_network(build_large(), name="large", labels=labels, size=SIZE), "0" * 64)
-    return functools.partial(engine.logits, photographs()[0])
+    return functools.partial(large_engine().logits, photographs()[0])
+
+
+def _large_portable() -> Work:
+    import torch
+
+    torch.set_num_threads(1)
+    return functools.partial(large_engine(compiled=False).logits, photographs()[0])
+
+
+def large_onnx() -> tuple[Path, NDArray[np.float32]]:
+    """EfficientNetV2-L as an ONNX file, and its input (1, 3, 480, 480)."""
+    import torch
+
+    stored = Path(tempfile.gettempdir()) / f"perturb-bench-efficientnetv2-l-{torch.__version__}.onnx"
+    levels = _input(photographs()[0])
+    if not stored.exists():
+        torch.onnx.export(build_large(), (levels,), str(stored), dynamo=True, external_data=False)
+    return stored, levels.numpy()
 
 
 def _large_float32() -> Work:
