@@ -19,6 +19,7 @@ from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Loaded, Settings
 from perturbnet.errors import ChainError, ChainRejected, ConfigError
 from perturbnet.identity import Keypair, load_hotkey
+from perturbnet.miner.keepsakes import Keepsakes
 from perturbnet.miner.service import MinerService
 from perturbnet.process import run_neuron, run_or_stop
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
@@ -136,7 +137,8 @@ def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerSe
     profile, cache_dir, device, kind = settings.profile, settings.cache_dir, settings.device, settings.engine
     engine = open_engine(profile, cache_dir=cache_dir, device=device, kind=kind)
     oracle = open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind)
-    service = MinerService(engine, oracle, attack, keypair.ss58_address, clock)
+    keepsakes = Keepsakes(settings.state_dir)
+    service = MinerService(engine, oracle, attack, keypair.ss58_address, clock, keepsakes)
     service.warm_up()
     return service
 

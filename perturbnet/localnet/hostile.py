@@ -35,7 +35,7 @@ from perturbnet.images import decode_base64, decode_png, encode_base64, encode_p
 from perturbnet.process import run_until_signal
 from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse
 from perturbnet.telemetry import setup_logging
-from perturbnet.transport import AnyHotkey, NonceStore, Server
+from perturbnet.transport import AnyHotkey, NonceStore, Server, SignedMessage
 from perturbnet.transport.server import Handlers
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ async def _return_noise(challenge: AttackChallenge, _caller: str, _received_s: f
     return _response(challenge, encode_png(pixels), pixel_digest(pixels))
 
 
-async def _ignore(_acknowledgement: Acknowledgement, _caller: str) -> None:
+async def _ignore(_acknowledgement: Acknowledgement, _message: SignedMessage) -> None:
     """Bad miners do not care."""
 
 

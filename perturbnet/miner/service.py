@@ -25,6 +25,7 @@ from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.errors import AttackError, PerturbError, Refused, Reject
 from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.miner.keepsakes import Keepsakes
 from perturbnet.protocol import (
     Acknowledgement,
     AttackChallenge,
@@ -32,6 +33,7 @@ from perturbnet.protocol import (
     encode,
     response_limit_bytes,
 )
+from perturbnet.transport import SignedMessage
 from perturbnet.verification import Pixels, Task, verify_round
 
 MINIMUM_RESERVE_S = 0.25
@@ -50,6 +52,7 @@ class MinerService:
     attack: Attack
     seed_text: str
     clock: Clock
+    keepsakes: Keepsakes | None = None
     reserve_s: float = MINIMUM_RESERVE_S
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "attack"))
     _answered: OrderedDict[str, str] = field(default_factory=OrderedDict)
@@ -78,12 +81,14 @@ class MinerService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._worker, self._respond, challenge, deadline)
 
-    async def acknowledged(self, acknowledgement: Acknowledgement, caller: str) -> None:
-        """Log what became of an answer."""
+    async def acknowledged(self, acknowledgement: Acknowledgement, message: SignedMessage) -> None:
+        """Keep the validator's word of what became of an answer, and log it."""
+        if self.keepsakes is not None:
+            await asyncio.to_thread(self.keepsakes.keep_acknowledgement, message)
         task = self._answered.get(acknowledgement.challenge_id, "unknown task")
         log.info(
             "Validator %s judged %s: %s, score %.4f, leaf %s",
-            caller[:8],
+            message.sender[:8],
             task,
             acknowledgement.reject.value,
             acknowledgement.score_ppb / 1e9,
@@ -115,7 +120,10 @@ class MinerService:
         taken_s, left_s = self.clock.monotonic_s() - started_s, deadline.remaining_s
         shown = f"k {result.linf_u8}, {changed} values changed, {taken_s:.2f} s, {left_s:.2f} s left"
         log.info("Task %s: %s", challenge.task_id, shown)
-        return build_response(challenge.task_id, challenge.challenge_id, result.adversarial)
+        response = build_response(challenge.task_id, challenge.challenge_id, result.adversarial)
+        if self.keepsakes is not None:
+            self.keepsakes.keep_body(encode(response))
+        return response
 
     def _search(self, challenge: AttackChallenge, deadline: Deadline) -> tuple[Pixels, AttackResult]:
         if deadline.passed:

@@ -5,7 +5,7 @@ The SDK's version 11 has no Axon or Dendrite; it signs and verifies plain HTTP r
 validator's. Both treat the other side as hostile: every size, count and duration has a limit, and each
 refusal has a name.
 
-The order of imports: addresses, rates, nonces -> authentication, connections, intake -> server; and
+The order of imports: addresses, rates, nonces, evidence -> authentication, connections, intake -> server; and
 addresses, arrivals, exchange -> client.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from perturbnet.transport.arrivals import Arrival, Delivery, Query, Target
 from perturbnet.transport.authentication import AnyHotkey, MetagraphPermits, Permits
 from perturbnet.transport.client import Client, ClientLimits
+from perturbnet.transport.evidence import SignedMessage, parse_signed, verify_signed
 from perturbnet.transport.intake import ServerLimits
 from perturbnet.transport.nonces import NonceFileCorrupt, NonceFileLocked, NonceStore
 from perturbnet.transport.server import Handlers, Server
@@ -33,5 +34,8 @@ __all__ = [
     "Query",
     "Server",
     "ServerLimits",
+    "SignedMessage",
     "Target",
+    "parse_signed",
+    "verify_signed",
 ]

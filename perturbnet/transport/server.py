@@ -38,6 +38,7 @@ from perturbnet.errors import AuthenticationError, MessageError, TransportError
 from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse
 from perturbnet.transport.authentication import Authenticator, Caller, Permits
 from perturbnet.transport.connections import EmbeddedServer, bind, guarded_protocol
+from perturbnet.transport.evidence import SignedMessage
 from perturbnet.transport.intake import (
     RequestRefused,
     ServerLimits,
@@ -54,7 +55,8 @@ _STOP_GRACE_S = 1.0
 
 Handler = Callable[[AttackChallenge, str, float], Awaitable[AttackResponse]]
 """(challenge, the validator's hotkey, monotonic seconds when the request arrived) -> response."""
-AcknowledgementHandler = Callable[[Acknowledgement, str], Awaitable[None]]
+AcknowledgementHandler = Callable[[Acknowledgement, SignedMessage], Awaitable[None]]
+"""(message, the request as the validator signed it)."""
 
 
 class Handlers(NamedTuple):
@@ -176,17 +178,16 @@ class Server:
         )
 
     async def _answer(
-        self, request: Request, handle: Callable[[bytes, Caller, float], Awaitable[Response]]
+        self, request: Request, handle: Callable[[SignedMessage, Caller, float], Awaitable[Response]]
     ) -> Response:
         received_s = self._clock.monotonic_s()
         try:
             body = await read_body(request, self._limits, self._address_rates)  # 1 to 5
-            caller = self._authenticator.authenticate(  # 6
-                signed_headers(request), body, method=request.method, path=request_target(request)
-            )
+            headers, path = signed_headers(request), request_target(request)
+            caller = self._authenticator.authenticate(headers, body, method=request.method, path=path)  # 6
             if not self._hotkey_rates.take(caller.hotkey):  # 7
                 raise RequestRefused(429, f"too many requests from {caller.hotkey}")
-            return await handle(body, caller, received_s)  # 8, 9
+            return await handle(SignedMessage.of(path, headers, body), caller, received_s)  # 8, 9
         except Exception as error:  # noqa: BLE001 - the edge of the server: one bad request must not end it
             status, why = _explain(error)
             if status == 500:
@@ -194,8 +195,8 @@ class Server:
             _log.info("%s from %s: %d %s", request.url.path, remote_address(request), status, why)
             return self._reply(status, {"error": why})
 
-    async def _answer_challenge(self, body: bytes, caller: Caller, received_s: float) -> Response:
-        challenge = protocol.parse(AttackChallenge, body, max_bytes=self._limits.max_body_bytes)  # 8
+    async def _answer_challenge(self, message: SignedMessage, caller: Caller, received_s: float) -> Response:
+        challenge = protocol.parse(AttackChallenge, message.body, max_bytes=self._limits.max_body_bytes)  # 8
         left_s = received_s + challenge.timeout_seconds - self._clock.monotonic_s()
         async with asyncio.timeout(left_s):  # 9
             response = await self._handlers.challenge(challenge, caller.hotkey, received_s)
@@ -214,9 +215,11 @@ class Server:
         self.counts[200] += 1
         return _json(200, content, {protocol.SIGNATURE_HEADER: "0x" + signature.hex()})
 
-    async def _answer_acknowledgement(self, body: bytes, caller: Caller, _received_s: float) -> Response:
-        acknowledgement = protocol.parse(Acknowledgement, body, max_bytes=self._limits.max_body_bytes)
-        await self._handlers.acknowledgement(acknowledgement, caller.hotkey)
+    async def _answer_acknowledgement(
+        self, message: SignedMessage, _caller: Caller, _received_s: float
+    ) -> Response:
+        acknowledgement = protocol.parse(Acknowledgement, message.body, max_bytes=self._limits.max_body_bytes)
+        await self._handlers.acknowledgement(acknowledgement, message)
         return self._reply(200, {})
 
     def _reply(self, status: int, content: dict[str, str | int]) -> Response:

@@ -24,6 +24,7 @@ from perturbnet.protocol import (
     encode,
     response_limit_bytes,
 )
+from perturbnet.transport import SignedMessage
 from perturbnet.verification import Task, verify
 from tests.fakes import MAGENTA, RULES, BlockEngine, BlockOracle, Pixels, VirtualClock, texture
 
@@ -303,6 +304,9 @@ def test_a_request_that_is_cancelled_in_the_middle_leaves_the_miner_working(make
 # The log.
 
 
+SAID = SignedMessage("/Acknowledgement", {"x-bittensor-hotkey": "5Validator"}, b"{}")
+
+
 def acknowledgement(challenge_id: str) -> Acknowledgement:
     return Acknowledgement(
         challenge_id=challenge_id,
@@ -318,10 +322,10 @@ def test_an_acknowledgement_is_logged_with_its_task(make: Make, caplog: pytest.L
     caplog.set_level(logging.INFO)
     service = make()
     ask(service, challenge())
-    asyncio.run(service.acknowledged(acknowledgement("c" * 64), "5Validator"))
+    asyncio.run(service.acknowledged(acknowledgement("c" * 64), SAID))
     leaf = hashlib.sha256(b"leaf").hexdigest()[:16]
     assert caplog.messages[-1] == f"Validator 5Validat judged 0-3: ok, score 0.9123, leaf {leaf}"
-    asyncio.run(service.acknowledged(acknowledgement("d" * 64), "5Validator"))
+    asyncio.run(service.acknowledged(acknowledgement("d" * 64), SAID))
     assert "judged unknown task" in caplog.messages[-1]
 
 
@@ -332,8 +336,8 @@ def test_only_so_many_tasks_are_remembered(make: Make, caplog: pytest.LogCapture
     async def main() -> None:
         for number in range(REMEMBERED_TASKS + 1):
             await service.answer(challenge(challenge_id=f"{number:064x}"), "v", 0.0)
-        await service.acknowledged(acknowledgement(f"{0:064x}"), "v")
-        await service.acknowledged(acknowledgement(f"{1:064x}"), "v")
+        await service.acknowledged(acknowledgement(f"{0:064x}"), SAID)
+        await service.acknowledged(acknowledgement(f"{1:064x}"), SAID)
 
     asyncio.run(main())
     assert ["unknown task" in line for line in caplog.messages[-2:]] == [True, False]

@@ -25,6 +25,7 @@ from perturbnet.transport import (
     Query,
     Server,
     ServerLimits,
+    SignedMessage,
     Target,
 )
 
@@ -100,8 +101,8 @@ class Seen:
         self.challenges.append((message, caller, received_s))
         return answer(message.task_id, message.challenge_id)
 
-    async def acknowledgement(self, message: Acknowledgement, caller: str) -> None:
-        self.acknowledgements.append((message, caller))
+    async def acknowledgement(self, message: Acknowledgement, signed: SignedMessage) -> None:
+        self.acknowledgements.append((message, signed.sender))
 
     def handlers(self) -> Handlers:
         return Handlers(self.challenge, self.acknowledgement)
