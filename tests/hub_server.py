@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -147,6 +148,15 @@ class HubServer:
     @property
     def store(self) -> str:
         return f"http://127.0.0.1:{self._servers[1].server_port}"
+
+    def environment(self, cache_dir: Path) -> dict[str, str]:
+        """What a process needs in its environment to fetch from this hub into a cache."""
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_OFFLINE": "0",
+            "PERTURB_CACHE_DIR": str(cache_dir),
+            **({"HF_TOKEN": self.token} if self.token else {}),
+        }
 
     def add(
         self,

@@ -30,6 +30,7 @@ import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from perturbnet import __version__
 from perturbnet.errors import ConfigError, HubRefused, HubUnavailable
 
 CONNECT_S = 15.0
@@ -38,6 +39,7 @@ MAX_WAIT_S = 900.0  # a hub that asks for more is not waited for
 FRUITLESS = 8
 MAX_JSON_BYTES = 64 << 20
 _MAX_REDIRECTS = 5
+_NAME = f"perturbnet/{__version__}"
 _PASSING = frozenset({408, 425, 429})
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _GATE = "Set HF_TOKEN to a token of an account that was granted access; check that it has not expired."
@@ -155,7 +157,7 @@ class Hub:
         try:
             for _ in range(_MAX_REDIRECTS):
                 ours = _origin(url) == _origin(self.endpoint)
-                sent = {"Accept-Encoding": "identity", **headers}
+                sent = {"Accept-Encoding": "identity", "User-Agent": _NAME, **headers}
                 if ours and self.token:
                     sent["Authorization"] = f"Bearer {self.token}"
                 with get_session().stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from perturbnet.bootstrap.connection import Fault, Hub, Pace, Patience
 from perturbnet.bootstrap.digests import PIECE, Digest, digest_of, feed, start_digest
 from perturbnet.bootstrap.disk import require_space
 from perturbnet.bootstrap.hub import HubFile, HubSnapshot, file_url
-from perturbnet.bootstrap.layout import Place, quarantine
+from perturbnet.bootstrap.layout import Place, link_or_copy, quarantine
 from perturbnet.errors import DigestMismatch, HubRefused
 
 FLUSH_BYTES = 64 << 20
@@ -83,6 +83,19 @@ class Download:
         kept = quarantine(self.place, self.place.blob, found)
         wanted, got = named(self.file, self.file.etag), named(self.file, found)
         self._tell(f"damaged since it was fetched: expected {wanted}, got {got}; moved to {kept}")
+        return False
+
+    def take_from(self, caches: Sequence[Path]) -> bool:
+        """Step 2, from other caches: say whether one of them had it."""
+        for cache in caches:
+            there = self.place.within(cache).blob
+            if not there.is_file() or there.stat().st_size != self.file.size:
+                continue
+            if digest_of(self.file, there) == self.file.etag:
+                self._tell(f"found in {cache}")
+                link_or_copy(there.resolve(), self.place.blob)
+                self.place.incomplete.unlink(missing_ok=True)
+                return True
         return False
 
     def run(self) -> None:

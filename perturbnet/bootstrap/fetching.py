@@ -2,7 +2,8 @@
 
 1. Lock, under the name huggingface_hub uses. Who waits finds the file done.
 2. A blob that is in place is hashed. If it is right, only the link is renewed; if not, it was damaged after
-   it was fetched: quarantine, and it is fetched anew.
+   it was fetched: quarantine, and it is fetched anew. One that another cache of this machine holds is hashed
+   too and, if right, taken from there: a hard link, or a copy from another disk.
 3. Room on the disk for what is missing.
 4. What an earlier run left is hashed, and the rest is asked for by range (RFC 9110, 14). Bytes are written
    at their place and hashed as they come; every `FLUSH_BYTES` they are flushed, so a power cut costs at most
@@ -18,7 +19,7 @@ same bytes at the same places, and step 6 decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Fetched:
     seconds: float
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - what, from where, to where, and how
     file: HubFile,
     snapshot: HubSnapshot,
     hub_cache: Path,
@@ -54,6 +55,7 @@ def fetch(
     token: str | None,
     endpoint: str | None = None,
     pace: Pace | None = None,
+    caches: Sequence[Path] = (),
 ) -> Fetched:
     """Bring one file of a snapshot into a hub cache; see the module for the steps.
 
@@ -65,6 +67,7 @@ def fetch(
         token: for gated repositories; sent to the endpoint's own origin only.
         endpoint: the hub; without it HF_ENDPOINT, else the public one.
         pace: how to wait between tries.
+        caches: other hub caches of this machine, such as the user's own.
 
     Raises:
         DigestMismatch: the bytes are not those the hub names; they are in quarantine.
@@ -80,7 +83,7 @@ def fetch(
         place.lock.parent.mkdir(parents=True, exist_ok=True)
         download = Download(file, snapshot, place, hub, pace, report)
         with lock.hold(place.lock, sleep=pace.sleep, waiting=download.tell_lock):
-            if not download.is_done():
+            if not download.is_done() and not download.take_from(caches):
                 download.run()
             put_link(place, snapshot.revision)
     seconds = pace.monotonic_s() - begun_s

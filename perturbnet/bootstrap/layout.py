@@ -14,10 +14,12 @@ Source: huggingface_hub 2.4, "Understand caching", and `file_download.py`.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from perturbnet.artifacts import sync_folder, write_durably
+from perturbnet.artifacts import replace_durably, sync_folder, write_durably
 from perturbnet.bootstrap.hub import HubFile, HubSnapshot
 
 
@@ -56,6 +58,10 @@ class Place:
         """The folder for what had another digest."""
         return self.hub_cache.parent / "quarantine"
 
+    def within(self, hub_cache: Path) -> Place:
+        """Return where the same file lies in another hub cache."""
+        return replace(self, hub_cache=hub_cache, repository=hub_cache / self.repository.name)
+
 
 def place_of(file: HubFile, snapshot: HubSnapshot, hub_cache: Path) -> Place:
     """Return where a file lies, or will lie."""
@@ -83,6 +89,26 @@ def put_link(place: Place, revision: str) -> None:
         note = place.repository / "refs" / revision
         note.parent.mkdir(parents=True, exist_ok=True)
         write_durably(note, place.commit.encode())
+
+
+def link_or_copy(source: Path, blob: Path) -> None:
+    """Give a file that was verified a second name; from another disk, copy it, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to, or is full.
+
+    """
+    blob.unlink(missing_ok=True)  # a link that leads nowhere
+    try:
+        blob.hardlink_to(source)
+    except OSError:
+        replace_durably(blob, lambda target: _pour(source, target))
+    sync_folder(blob.parent)
+
+
+def _pour(source: Path, target: BinaryIO) -> None:
+    with source.open("rb") as origin:
+        shutil.copyfileobj(origin, target, 1 << 20)
 
 
 def quarantine(place: Place, bad: Path, found: str) -> Path:

@@ -86,8 +86,11 @@ def fetch(
     """Fetch one file into the cache, resumed where an earlier run stopped, and verify it.
 
     Faults of the hub are waited out. A file with a wrong digest goes to the folder `quarantine` of the cache
-    and ends this with exit code 3. A file that is there already is hashed and left.
+    and ends this with exit code 3. A file that is there already is hashed and left; one that huggingface_hub
+    has fetched for this user before is hashed and taken from there.
     """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     from perturbnet.artifacts import write_durably
     from perturbnet.bootstrap.disk import readable_bytes
     from perturbnet.bootstrap.fetching import fetch as fetch_file
@@ -96,7 +99,14 @@ def fetch(
     settings = read_settings(profile)
     snapshot, file = find_file(open_listing(settings, pins_file, listing_file), path)
     with showing(path, file.size) as report:
-        done = fetch_file(file, snapshot, settings.cache_dir / "hub", report=report, token=settings.hf_token)
+        done = fetch_file(
+            file,
+            snapshot,
+            settings.cache_dir / "hub",
+            report=report,
+            token=settings.hf_token,
+            caches=[Path(HF_HUB_CACHE)],
+        )
     facts: dict[str, Any] = {
         "path": path,
         "file": str(done.path),

@@ -79,7 +79,7 @@ class World:
             pace=self.time.pace(),
         )
 
-    def fetch(self, file: HubFile, snapshot: HubSnapshot) -> Fetched:
+    def fetch(self, file: HubFile, snapshot: HubSnapshot, *caches: Path) -> Fetched:
         return fetch(
             file,
             snapshot,
@@ -88,6 +88,7 @@ class World:
             token=self.token,
             endpoint=self.hub.endpoint,
             pace=self.time.pace(),
+            caches=caches,
         )
 
     def fetch_shard(self, number: int = 0) -> Fetched:

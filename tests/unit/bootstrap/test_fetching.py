@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -63,6 +64,47 @@ def test_what_huggingface_hub_fetched_is_found_by_us(world: World) -> None:
         assert world.fetch(file, snapshot).bytes_fetched == 0
         verify_cached(file, snapshot, world.hub_cache)
     assert world.hub.bytes_sent == sent
+
+
+@pytest.fixture
+def users_cache(world: World, tmp_path: Path) -> Path:
+    """What huggingface_hub has fetched for this user before."""
+    hf_hub_download(
+        DATASET,
+        shard_name(6),
+        repo_type="dataset",
+        revision=DATASET_COMMIT,
+        cache_dir=tmp_path / "user",
+        endpoint=world.hub.endpoint,
+    )
+    world.hub.bytes_sent.clear()
+    return tmp_path / "user"
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_what_the_user_has_already_is_taken_from_there(
+    world: World, users_cache: Path, same_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_names: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    if not same_disk:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    snapshot = world.snapshot()
+    file = snapshot.file(shard_name(6))
+    done = world.fetch(file, snapshot, users_cache)
+    assert (done.bytes_fetched, done.attempts, world.hub.bytes_sent) == (0, 0, {})
+    assert verify_cached(file, snapshot, world.hub_cache) == done.path
+    assert done.path.stat().st_nlink == (2 if same_disk else 1)
+    assert world.notes == [f"found in {users_cache}"]
+
+
+def test_what_is_damaged_there_is_left_there_and_fetched(world: World, users_cache: Path) -> None:
+    snapshot = world.snapshot()
+    file = snapshot.file(shard_name(6))
+    place_of(file, snapshot, users_cache).blob.write_bytes(bytes(file.size))
+    assert world.fetch(file, snapshot, users_cache).bytes_fetched == file.size
+    assert place_of(file, snapshot, users_cache).blob.read_bytes() == bytes(file.size)
 
 
 def test_a_second_fetch_asks_the_hub_for_nothing(world: World) -> None:
