@@ -24,6 +24,7 @@ PerturbError                     message, `diagnostics()`, exit code
 │   └── BundleError              a published log that is malformed or too large
 │       ├── BundleMissing        a file that must be there is not, or cannot be fetched
 │       └── BundleTampered       a hash is not the one the checkpoint leads to
+├── AuditError                   an audit that cannot be made, or parts that do not add up
 ├── ChainError                   the chain
 │   ├── ChainTimeout             our own deadline passed
 │   ├── ChainUnavailable         no endpoint answers
@@ -232,6 +233,10 @@ class BundleMissing(BundleError):
 
 class BundleTampered(BundleError):
     """Bytes of a published log whose hash is not the one that its checkpoint leads to."""
+
+
+class AuditError(PerturbError):
+    """An audit that cannot be made as asked, or whose parts do not add up. A finding is no error."""
 
 
 class ChainError(PerturbError):

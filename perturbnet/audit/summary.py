@@ -1,0 +1,65 @@
+"""An audit's report as a person reads it: what holds, what was found, and what is only the validator's word."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from perturbnet.audit.findings import Report, Step
+from perturbnet.audit.parts import Part
+
+MAX_SHOWN = 20
+_TITLES = {
+    Step.SIGNATURE: "the log's head is signed by a key of the hotkey",
+    Step.ANCHORS: "every anchor on chain pins a beginning of this log",
+    Step.LEAVES: "every leaf is in the tree and readable",
+    Step.SEQUENCE: "every leaf can follow the ones before it",
+    Step.DRAWS: "rows and seeds follow from the keys",
+    Step.CHALLENGES: "epsilon, miners and images follow from draw and block",
+    Step.ANSWERS: "signatures, distortion and scores recomputed",
+    Step.LABELS: "labels and logits recomputed",
+    Step.WEIGHTS: "weights follow from the histories",
+}
+
+
+def summarise(part: Part) -> list[str]:
+    """The lines to print."""
+    report = part.report
+    found = Counter(finding.step for finding in report.findings)
+    lines = [f"{part.plan.origin}: {part.plan.size:,} leaves, root {part.plan.root[:16]}…", ""]
+    for step, title in _TITLES.items():
+        lines.append(f"{step}. {_verdict(step, part, found[step]):<12} {title}")
+    lines += _counts("Recomputed", report.checked)
+    lines += _counts("Attested, not verified: the validator's word", report.attested)
+    lines += _counts("Not looked at", report.unchecked)
+    lines += _findings(report)
+    verdict = f"{len(report.findings)} findings" if report.findings else "Nothing found"
+    return [*lines, "", f"{verdict} in {part.seconds:.0f} s"]
+
+
+def _verdict(step: Step, part: Part, found: int) -> str:
+    if found:
+        return f"{found} found"
+    scope = part.scope
+    rounds = {Step.ANSWERS, Step.LABELS}
+    if step in rounds and scope.start >= scope.stop:
+        return "other part"
+    if step not in rounds and not scope.history:
+        return "other part"
+    if step is Step.LABELS and not part.report.checked["labels recomputed"]:
+        return "not checked"
+    if step is Step.ANSWERS and not part.report.checked["signatures"]:
+        return "not checked"
+    return "holds"
+
+
+def _counts(title: str, counts: Counter[str]) -> list[str]:
+    shown = [(name, count) for name, count in sorted(counts.items()) if count]
+    return ["", f"{title}:", *(f"  {count:>10,}  {name}" for name, count in shown)] if shown else []
+
+
+def _findings(report: Report) -> list[str]:
+    ordered = sorted(report.findings, key=lambda finding: (finding.step, finding.leaf, finding.field))
+    lines = [f"  step {finding.step}: {finding.sentence()}" for finding in ordered[:MAX_SHOWN]]
+    if len(ordered) > MAX_SHOWN:
+        lines.append(f"  … and {len(ordered) - MAX_SHOWN} more; --json FILE has them all")
+    return ["", "Findings:", *lines] if lines else []
