@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from perturbnet.bootstrap.witness import Witness, read_witness, witness_file
 from perturbnet.errors import ArtifactError
 
 
@@ -15,7 +16,7 @@ class ModelRecord:
     """A model by digests.
 
     Its name; hex SHA-256 of its artefact, of the golden images' logits, of its weights' file; digest of the
-    float network (`classifier.models.Model`); and the file of the artefact, "" if it is in the package.
+    float network (`classifier.models.Model`); and the artefact's file, None if it is in the package.
     """
 
     name: str
@@ -23,7 +24,7 @@ class ModelRecord:
     golden: tuple[str, ...]
     weights: str
     network: str
-    file: str
+    file: Witness | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -44,7 +45,7 @@ def record_model(profile: str, cache_dir: Path) -> ModelRecord:
     artefact, pin = find_artefact(profile, cache_dir)
     model = find_model(profile, cache_dir)
     compiled = cached_path(profile, cache_dir)
-    file = str(compiled) if profile != "reference" else ""
+    file = witness_file(compiled) if profile != "reference" else None
     return ModelRecord(artefact.name, pin.sha256, pin.golden, model.weights_sha256, model.digest(), file)
 
 
@@ -56,7 +57,8 @@ def read_model(stated: Mapping[str, Any], where: str) -> ModelRecord:
 
     """
     try:
-        texts = {name: str(stated[name]) for name in ("name", "artefact", "weights", "network", "file")}
-        return ModelRecord(golden=tuple(map(str, stated["golden"])), **texts)
+        texts = {name: str(stated[name]) for name in ("name", "artefact", "weights", "network")}
+        file = None if stated["file"] is None else read_witness(stated["file"], where)
+        return ModelRecord(golden=tuple(map(str, stated["golden"])), file=file, **texts)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{where} does not describe a model: {error!r}") from None

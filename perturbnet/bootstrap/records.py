@@ -72,6 +72,10 @@ class Workplace:
         """The same for people."""
         return self.folder / "report.html"
 
+    def log(self, name: str) -> Path:
+        """What a step said."""
+        return self.folder / "logs" / f"{name}.log"
+
     def fetched(self, name: str) -> Path:
         """The record of a file that is in place."""
         return self.folder / "fetched" / f"{name}.json"

@@ -43,6 +43,7 @@ def part(
     fingerprinted. A row that does not decode is listed and has a leaf of its own kind.
     """
     from perturbnet.bootstrap.fingerprint import fingerprint_file
+    from perturbnet.bootstrap.progress import telling_rows
     from perturbnet.bootstrap.records import Workplace, write_part
     from perturbnet.bootstrap.stock import take_stock
 
@@ -52,9 +53,16 @@ def part(
         settings.profile, settings.cache_dir, listing=listing_file or place.listing, pins=pins_file
     )
     file = stock.witness(name)
-    with counting_rows(name) as progress:
+    record = out or place.part(name)
+    beside = telling_rows(record)
+    with counting_rows(name) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar(done, total)
+            beside(done, total)
+
         found = fingerprint_file(Path(file.path), name, progress)
-    write_part(out or place.part(name), found, file)
+    write_part(record, found, file)
     for item in found.undecodable:
         click.echo(f"{name}: row {item.row} does not decode: {item.reason}", err=True)
     click.echo(f"{name}: {found.rows} rows in {found.seconds:.1f} s, root {found.root}")

@@ -89,6 +89,27 @@ def build(profile: str | None, pins_file: Path | None, listing_file: Path | None
     print_manifest(found, place)
 
 
+@manifest.command("page")
+@profile_option
+@pins_option
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: the profile's]")
+def page(profile: str | None, pins_file: Path | None, out: Path | None) -> None:
+    """Write a page for people: digests, files, class histogram, sample pictures, timings."""
+    from perturbnet.artifacts import write_durably
+    from perturbnet.bootstrap.holdings import open_manifest
+    from perturbnet.bootstrap.plan import Plan
+    from perturbnet.bootstrap.report import render_report
+
+    place = _workplace(profile)
+    plan = Plan(place, pins_file)
+    names = [*plan.data_files(), *plan.weight_files()]
+    data = render_report(place, open_manifest(place), {name: place.fetched(name) for name in names})
+    target = out or place.report
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(target, data)
+    click.echo(str(target))
+
+
 def print_manifest(found: Manifest, place: Workplace) -> None:
     """Print a manifest for people: what, where, and last the digest to compare."""
     data, model = found.dataset, found.model
