@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from perturbnet import __version__
+from perturbnet.commands.audit import audit
 from perturbnet.commands.data import data
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.manifest import manifest
@@ -73,6 +74,7 @@ def main() -> None:
                   perturb attack cat.jpg       attack one picture, offline
     Take part:    perturb miner run            answer validators' challenges
                   perturb validator run        challenge miners, verify, set weights
+    Check:        perturb audit BUNDLE         recompute a validator's published log
     Look:         perturb config show          every setting, its value and where it came from
                   perturb smoke                does this machine have what a neuron needs?
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
@@ -266,6 +268,7 @@ def attack(  # noqa: PLR0913 - one for each option
     _write_json(json.dumps(row, indent=2), json_file)
 
 
+main.add_command(audit)
 main.add_command(model)
 main.add_command(data)
 main.add_command(pins)

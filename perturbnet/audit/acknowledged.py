@@ -1,4 +1,4 @@
-"""One miner's acknowledgements against a published log: was the promise kept, and was the answer judged right?
+"""A miner's acknowledgements against a published log: promises kept or broken, answers judged right or not.
 
     1. the acknowledgement is signed by the validator, for this miner
     2. the log is that validator's: its head is signed by a key that the hotkey delegated

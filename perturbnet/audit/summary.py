@@ -1,4 +1,4 @@
-"""An audit's report as a person reads it: what holds, what was found, and what is only the validator's word."""
+"""An audit's report as a person reads it: what holds, what was found, what is the validator's word."""
 
 from __future__ import annotations
 

@@ -1,0 +1,89 @@
+"""What the audit's commands begin with: settings, anchors, data set and model, files of the user's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perturbnet.audit.run import Means
+    from perturbnet.config import Settings
+    from perturbnet.transparency.anchors import Anchor
+
+MAX_FILE_BYTES = 1 << 28
+
+
+def audit_settings(profile: str | None, netuid: int | None) -> Settings:
+    """The environment's settings, with what the command line named instead. Raises `ConfigError`."""
+    from perturbnet.config import load_settings
+
+    named = {"PERTURB_PROFILE": profile, "NETUID": None if netuid is None else str(netuid)}
+    overrides = {name: text for name, text in named.items() if text is not None}
+    return load_settings(os.environ, overrides=overrides).settings
+
+
+def open_means(settings: Settings, *, data: bool, model: bool) -> Means:
+    """Open what the scope needs: the data set, and the model with it."""
+    from perturbnet.audit.run import Means
+    from perturbnet.classifier import CANONICAL, open_engine
+    from perturbnet.datasets import open_source
+
+    if not data:
+        return Means()
+    source = open_source(settings.profile, cache_dir=settings.cache_dir)
+    if not model:
+        return Means(source)
+    kind = settings.engine if settings.engine in CANONICAL else CANONICAL[0]
+    return Means(
+        source, open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=kind)
+    )
+
+
+def read_anchors(given: str | None, hotkey: str, settings: Settings) -> list[Anchor]:
+    """From the chain or a file; none where none were given, which the audit calls a finding."""
+    from perturbnet.transparency.anchors import parse_anchors
+
+    if given is None:
+        return []
+    if given == "chain":
+        found = _on_chain(hotkey, settings)
+        return [] if found is None else [found[0]]
+    return parse_anchors(read_file(Path(given)))
+
+
+def published_at(hotkey: str, settings: Settings) -> str:
+    """The address that stands beside the newest anchor."""
+    from perturbnet.errors import AuditError
+
+    found = _on_chain(hotkey, settings)
+    if found is None or not found[1]:
+        raise AuditError(f"{hotkey} has no address of a published log on chain", hint="name its BUNDLE")
+    return found[1]
+
+
+def _on_chain(hotkey: str, settings: Settings) -> tuple[Anchor, str] | None:
+    from perturbnet.chain import open_chain
+    from perturbnet.transparency.anchors import read_commitment
+
+    async def read() -> tuple[Anchor, str] | None:
+        chain = open_chain(settings.network, settings.netuid, local_path=settings.local_chain)
+        try:
+            return read_commitment(await chain.commitment(hotkey))
+        finally:
+            await chain.close()
+
+    return asyncio.run(read())
+
+
+def read_file(path: Path) -> bytes:
+    """A file of the user's, capped."""
+    from perturbnet.errors import AuditError
+
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise AuditError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"{path}: {error.strerror}") from None
