@@ -43,7 +43,7 @@ def audit() -> None:
     perturb audit receipt ACKS BUNDLE                     was my answer logged, and how was it judged?
     perturb audit fraud FILE                              two heads of one log that contradict each other
 
-    Exit code 0: nothing found. 1: a finding, or no anchors were given. Times, time-outs and refused
+    All options of an audit: perturb audit bundle --help. Exit code 0: nothing found. 1: a finding, or no anchors were given. Times, time-outs and refused
     connections are the validator's word; the summary prints them as attested, not verified.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
 
@@ -79,6 +79,7 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
     json_file: str | None,
 ) -> None:
     """Audit a published log; what `perturb audit BUNDLE` runs."""
+    from perturbnet.audit.history import Expected
     from perturbnet.audit.parts import Plan, read_plan
     from perturbnet.audit.run import Scope
     from perturbnet.transparency.bundle import open_bundle
