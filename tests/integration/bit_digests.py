@@ -2,8 +2,9 @@
 
     python tests/integration/bit_digests.py reference|large FOLDER
 
-Prints one JSON line: for each configuration the digests of all float32 and all canonical logits. `large` is
-EfficientNetV2-L at 480 from FOLDER (`large.model`, `large.pt`), with fewer configurations.
+Prints one JSON line: for each configuration the digests of all float32 logits, of all canonical logits, and
+of the canonical logits from compiled loops. `large` is EfficientNetV2-L at 480 from FOLDER (`large.model`,
+`large.pt`), where every canonical logit comes from compiled loops, with fewer configurations.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from perturbnet.classifier import open_engine
 from perturbnet.classifier.canonical.artefact import read_artefact
 from perturbnet.classifier.canonical.engine import CanonicalEngine
+from perturbnet.classifier.canonical.profiles import find_artefact
 from perturbnet.classifier.engine import Pixels, prepare
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 
@@ -55,26 +57,26 @@ def float_logits(
 
 
 def canonical_logits(engine: CanonicalEngine, images: list[Pixels], batch: int) -> bytes:
-    """All digests of the canonical engine, asked in batches."""
+    """All digests of a canonical engine, asked in batches."""
     parts = [images[start : start + batch] for start in range(0, len(images), batch)]
     return "".join(found.logits_digest for part in parts for found in engine.classify(part)).encode()
 
 
-def open_pair(
+def open_all(
     kind: str, folder: Path
-) -> tuple[torch.nn.Module, CanonicalEngine, Preprocessing, list[Pixels]]:
-    """The float32 network, the canonical engine, the preprocessing and the images."""
+) -> tuple[torch.nn.Module, list[CanonicalEngine], Preprocessing, list[Pixels]]:
+    """The float32 network, canonical engines, the preprocessing and the images."""
     if kind == "reference":
         plain = open_engine("reference", cache_dir=folder, device="cpu", kind="float32")
-        exact = open_engine("reference", cache_dir=folder, device="cpu")
-        assert isinstance(exact, CanonicalEngine)
-        return plain.network, exact, REFERENCE, draw_images(120, 150)
+        artefact, pin = find_artefact("reference", folder)
+        engines = [CanonicalEngine(artefact, pin.sha256, compiled=compiled) for compiled in (False, True)]
+        return plain.network, engines, REFERENCE, draw_images(120, 150)
     import timm
 
     network = timm.create_model("tf_efficientnetv2_l", pretrained=False)
     network.load_state_dict(torch.load(folder / "large.pt"))
     artefact, digest = read_artefact(folder / "large.model")
-    return network.eval(), CanonicalEngine(artefact, digest), PRODUCTION, draw_images(375, 500)[:2]
+    return network.eval(), [CanonicalEngine(artefact, digest)], PRODUCTION, draw_images(375, 500)[:2]
 
 
 def configurations(kind: str) -> Iterator[tuple[int, int, bool, str]]:
@@ -87,15 +89,15 @@ def configurations(kind: str) -> Iterator[tuple[int, int, bool, str]]:
 
 def main() -> None:
     """Print the digests."""
-    network, engine, numbers, images = open_pair(sys.argv[1], Path(sys.argv[2]))
+    network, engines, numbers, images = open_all(sys.argv[1], Path(sys.argv[2]))
     rows = {}
     for threads, batch, onednn, layout in configurations(sys.argv[1]):
         torch.set_num_threads(threads)
         with torch.backends.mkldnn.flags(enabled=onednn):
             plain = float_logits(network, images, numbers, batch, LAYOUTS[layout])
-            exact = canonical_logits(engine, images, batch)
+            exact = [canonical_logits(engine, images, batch) for engine in engines]
         name = f"threads {threads}, batch {batch}, oneDNN {'on' if onednn else 'off'}, {layout}"
-        rows[name] = [hashlib.sha256(plain).hexdigest(), hashlib.sha256(exact).hexdigest()]
+        rows[name] = [hashlib.sha256(found).hexdigest() for found in (plain, *exact)]
     sys.stdout.write(json.dumps(rows) + "\n")
 
 
