@@ -36,11 +36,12 @@ def open_source(
 
         return open_reference(cache_dir, split or DEFAULT_SPLIT, progress)
     if profile == "imagenet100":
-        from perturbnet.datasets.imagenet100 import IMAGENET100, open_snapshot
+        from perturbnet.datasets.imagenet100 import open_snapshot, pinned_snapshot
 
-        if split not in (None, IMAGENET100.split):
-            raise DatasetError(f"imagenet100 is opened with split {IMAGENET100.split!r} only, not {split!r}")
-        return open_snapshot(IMAGENET100, _hubs(cache_dir))
+        pinned = pinned_snapshot()
+        if split not in (None, pinned.split):
+            raise DatasetError(f"imagenet100 is opened with split {pinned.split!r} only, not {split!r}")
+        return open_snapshot(pinned, _hubs(cache_dir))
     raise ConfigError("PERTURB_PROFILE", profile, f"one of {', '.join(PROFILES)}")
 
 

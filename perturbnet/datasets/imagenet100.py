@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perturbnet import canonical
+from perturbnet.artifacts import read_pins
 from perturbnet.classifier.labels import ImageNetClass, imagenet100_classes
 from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_stored, read_cells
 from perturbnet.datasets.tables import ParquetTable, count_rows
@@ -39,7 +40,10 @@ class Snapshot:
     rows: int
 
 
-IMAGENET100 = Snapshot("clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b", "train", 126_689)
+def pinned_snapshot() -> Snapshot:
+    """Return what `perturbnet/data/imagenet100.json` pins."""
+    stated = read_pins("imagenet100.json")["dataset"]
+    return Snapshot(stated["repository"], stated["revision"], stated["split"], stated["rows"])
 
 
 class SnapshotSource:

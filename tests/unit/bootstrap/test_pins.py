@@ -13,7 +13,6 @@ from perturbnet.artifacts import read_pins
 from perturbnet.bootstrap.hub import HubFile, HubSnapshot
 from perturbnet.bootstrap.pins import diff_pins, format_pins, read_profile_pins, select, updated, wanted_of
 from perturbnet.bootstrap.profile import bytes_to_fetch, find_file, list_wanted, read_listing, write_listing
-from perturbnet.datasets.imagenet100 import IMAGENET100
 from perturbnet.errors import ArtifactError, DigestMismatch
 from tests.unit.bootstrap.conftest import DATASET_COMMIT, SHARDS, WEIGHTS_COMMIT, World, shard_name
 
@@ -28,12 +27,9 @@ def locked(world: World) -> dict[str, Any]:
     return updated(PINS, listed(world), rows=66)
 
 
-def test_the_packages_pins_are_what_the_data_set_is_opened_with() -> None:
+def test_what_the_package_pins() -> None:
     dataset, weights = wanted_of(PINS)
-    stated = PINS["dataset"]
-    assert (stated["repository"], stated["revision"], stated["split"], stated["rows"]) == (
-        IMAGENET100.repository, IMAGENET100.revision, IMAGENET100.split, IMAGENET100.rows,
-    )  # fmt: skip
+    assert (dataset.repository, dataset.revision) == ("clane9/imagenet-100", DATASET_COMMIT)
     assert (dataset.kind, weights.kind) == ("dataset", "model")
     assert weights.repository == "timm/tf_efficientnetv2_l.in1k"
 

@@ -12,14 +12,15 @@ from PIL import Image
 
 from perturbnet.classifier.labels import imagenet100_classes, imagenet_labels
 from perturbnet.datasets import imagenet100, open_source
-from perturbnet.datasets.imagenet100 import IMAGENET100, Snapshot, open_snapshot
+from perturbnet.datasets.imagenet100 import Snapshot, open_snapshot, pinned_snapshot
 from perturbnet.datasets.tables import write_table
 from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
 
-REVISION = IMAGENET100.revision
+PINNED = pinned_snapshot()
+REVISION = PINNED.revision
 FOLDER = "datasets--clane9--imagenet-100"
 NAMES = tuple(known.text for known in imagenet100_classes())
-SMALL = Snapshot(IMAGENET100.repository, REVISION, "train", 7)
+SMALL = Snapshot(PINNED.repository, REVISION, "train", 7)
 
 
 def stored(kind: str, mode: str, level: int) -> bytes:
@@ -121,7 +122,7 @@ def test_another_revision_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_row_is_refused(hub: Path) -> None:
     with pytest.raises(DatasetError, match="holds 7 train rows; expected 126689"):
-        reopen(hub, IMAGENET100)
+        reopen(hub, PINNED)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -190,7 +191,6 @@ def test_the_door_opens_only_the_train_split(tmp_path: Path) -> None:
 
 
 def test_the_pinned_revision_and_size() -> None:
-    pinned = IMAGENET100
-    assert pinned == Snapshot(
+    assert pinned_snapshot() == Snapshot(
         "clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b", "train", 126_689
     )
