@@ -15,6 +15,7 @@ import click
 
 from perturbnet import __version__
 from perturbnet.commands.audit import audit
+from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.manifest import manifest
@@ -272,6 +273,7 @@ main.add_command(audit)
 main.add_command(model)
 main.add_command(data)
 main.add_command(pins)
+main.add_command(bootstrap)
 main.add_command(fingerprint)
 main.add_command(manifest)
 
