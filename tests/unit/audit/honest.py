@@ -15,15 +15,19 @@ from perturbnet.audit.findings import Finding, Report, Step
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope
 from perturbnet.errors import BundleMissing, Reject
-from perturbnet.ledger import BlobStore, Entry, Leaf, leaf_hash
-from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerStore, leaf_hash
+from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.protocol import RESPONSE_DOMAIN, AttackChallenge, body_digest, response_payload
+from perturbnet.transparency.delegation import build_genesis, origin_of
+from perturbnet.transparency.notes import SigningKey
 from perturbnet.transport import Arrival
-from perturbnet.validator.journal import DELTAS_FOLDER
+from perturbnet.validator.journal import DELTAS_FOLDER, LEDGER_FILE
 from tests.fakes import BlockEngine, MemoryCourier, MemorySource
 from tests.unit.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
 
 HOTKEY = keypair(1).ss58_address
+ORIGIN = origin_of("local", NETUID, HOTKEY)
+LOG_KEY = SigningKey.from_seed(ORIGIN, b"\x01" * 32)
 ROWS = 6
 ROUNDS = ROWS + 2
 
@@ -133,12 +137,52 @@ def only(report: Report, step: Step, leaf: int, field: str) -> Finding:
     return report.findings[0]
 
 
+def tampered(honest: Honest, place: int, **values: Any) -> list[Leaf]:
+    """The log with one leaf changed, and the receipts of a changed challenge made to fit its new hash."""
+    leaves = honest.leaves()
+    leaves[place] = replace(leaves[place], **values)
+    if isinstance(leaves[place], ChallengeLeaf):
+        new = chain(leaves)[place].hash
+        for at, leaf in enumerate(leaves):
+            if isinstance(leaf, ReceiptLeaf) and leaf.challenge == place:
+                leaves[at] = replace(leaf, challenge_id=new)
+    return leaves
+
+
+def a_challenge(honest: Honest, number: int = 3) -> tuple[int, ChallengeLeaf]:
+    """A challenge in an epoch whose key is public, and its place."""
+    place = honest.places(ChallengeLeaf)[number]
+    leaf = honest.entries[place].leaf
+    assert isinstance(leaf, ChallengeLeaf)
+    return place, leaf
+
+
+def renumbered(leaves: list[Leaf], start: int, by: int = 1) -> list[Leaf]:
+    """What an operator does who drops records and hides it: every reference and hash behind them moves up."""
+    done: list[Leaf] = []
+    for leaf in leaves:
+        values: dict[str, Any] = {}
+        for name in ("challenge", "config", "rules", "metagraph", "weights"):
+            place = getattr(leaf, name, None)
+            if isinstance(place, int) and place >= start + by:
+                values[name] = place - by
+        new: Leaf = replace(leaf, **values)
+        if isinstance(new, ReceiptLeaf) and new.challenge < len(done):
+            asked = chain([done[new.challenge]])[0]
+            if isinstance(asked.leaf, ChallengeLeaf) and asked.leaf.round == new.round:
+                new = replace(new, challenge_id=asked.hash)
+        done.append(new)
+    return done
+
+
 def live(folder: Path, *, rounds: int = ROUNDS, rows: int = ROWS, broken: Sequence[int] = (2,)) -> Honest:
     """Run the validator for so many rounds with good miners and bad ones."""
     world = make_world(folder, miners=5, PERTURB_HISTORY_SIZE="2", PERTURB_MIN_PROCESSED_COUNT="2")
     world.source = MemorySource(rows, broken=broken)
     answers = dict(world.courier.answers) | {3: copycat, 4: junk, 5: silent}
     world.courier = SigningCourier(answers)
+    with LedgerStore(world.state_dir / LEDGER_FILE) as store:
+        store.append([build_genesis(keypair(1), LOG_KEY, network="local", netuid=NETUID, created_ms=0)])
     entries = world.run(rounds)
     return Honest(tuple(entries), world.source, _fresh(world), BlobStore(world.state_dir / DELTAS_FOLDER))
 

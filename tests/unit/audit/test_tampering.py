@@ -15,7 +15,6 @@ from perturbnet.audit.findings import Step
 from perturbnet.errors import Reject
 from perturbnet.ledger import Leaf
 from perturbnet.ledger.leaves import (
-    ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
     MetagraphLeaf,
@@ -25,102 +24,16 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
     WeightsLeaf,
 )
-from tests.unit.audit.honest import HOTKEY, Honest, chain, first, named, only
-
-
-def changed(honest: Honest, place: int, **values: Any) -> list[Leaf]:
-    """The log with one leaf changed, and the receipts of a changed challenge made to fit its new hash."""
-    leaves = honest.leaves()
-    leaves[place] = replace(leaves[place], **values)
-    if isinstance(leaves[place], ChallengeLeaf):
-        new = chain(leaves)[place].hash
-        for at, leaf in enumerate(leaves):
-            if isinstance(leaf, ReceiptLeaf) and leaf.challenge == place:
-                leaves[at] = replace(leaf, challenge_id=new)
-    return leaves
-
-
-def challenge(honest: Honest, number: int = 3) -> tuple[int, ChallengeLeaf]:
-    """A challenge in an epoch whose key is public, and its place."""
-    place = honest.places(ChallengeLeaf)[number]
-    leaf = honest.entries[place].leaf
-    assert isinstance(leaf, ChallengeLeaf)
-    return place, leaf
-
-
-# Records that are missing, moved, or there twice.
-
-
-def test_a_dropped_record_is_named(honest: Honest) -> None:
-    place = honest.receipts()[3]
-    leaves = honest.leaves()
-    del leaves[place]
-    report = honest.audit(leaves)
-    assert first(report, Step.SEQUENCE).leaf >= place
-    assert report.unchecked["leaves after the break"] > 0
-
-
-def test_a_record_dropped_and_the_rest_renumbered_is_a_challenge_without_its_receipts(honest: Honest) -> None:
-    place = honest.receipts()[3]
-    leaves = honest.leaves()
-    del leaves[place]
-    found = first(honest.audit(_renumbered(leaves, place)), Step.SEQUENCE)
-    closing = (ChallengeLeaf, WeightsLeaf)
-    following = next(at for at, leaf in enumerate(leaves[place:], place) if isinstance(leaf, closing))
-    assert (found.leaf, found.field, found.expected) == (following, "kind", "1 more receipts")
-
-
-def test_two_records_in_another_order_are_named(honest: Honest) -> None:
-    start = honest.places(ChallengeLeaf)[2]
-    leaves = honest.leaves()
-    leaves[start], leaves[start + 1] = leaves[start + 1], leaves[start]
-    found = first(honest.audit(leaves), Step.SEQUENCE)
-    assert (found.leaf, found.field, found.expected) == (start, "challenge", "none")
-
-
-def test_a_record_that_is_there_twice_is_named(honest: Honest) -> None:
-    place = honest.receipts()[2]
-    leaves = honest.leaves()
-    leaves.insert(place, leaves[place])
-    found = honest.audit(leaves).findings[0]
-    assert (found.step, found.leaf, found.field) == (Step.SEQUENCE, place + 1, "uid")
-
-
-def test_a_receipt_from_an_older_round_is_named(honest: Honest) -> None:
-    old, new = honest.receipts()[0], honest.receipts()[-1]
-    leaves = honest.leaves()
-    leaves[new] = leaves[old]
-    assert (Step.SEQUENCE, new, "challenge") in named(honest.audit(leaves))
-
-
-def test_a_receipt_without_its_challenge_is_named(honest: Honest) -> None:
-    place, _ = challenge(honest)
-    leaves = honest.leaves()
-    del leaves[place]
-    found = honest.audit(_renumbered(leaves, place)).findings[0]
-    assert (found.step, found.leaf, found.field, found.expected) == (
-        Step.SEQUENCE,
-        place,
-        "challenge",
-        "none",
-    )
-
-
-def test_a_challenge_without_receipts_is_named(honest: Honest) -> None:
-    place, leaf = challenge(honest)
-    leaves = honest.leaves()
-    count = len(leaf.asked)
-    del leaves[place + 1 : place + 1 + count]
-    found = honest.audit(_renumbered(leaves, place + 1, count)).findings[0]
-    assert (found.step, found.field, found.expected) == (Step.SEQUENCE, "kind", f"{count} more receipts")
-
-
-def test_a_challenge_without_receipts_at_the_end_is_counted(honest: Honest) -> None:
-    place = honest.places(ChallengeLeaf)[-1]
-    report = honest.audit(honest.leaves()[: place + 1])
-    assert report.findings == []
-    assert report.unchecked["rounds still open at the end"] == 1
-
+from tests.unit.audit.honest import (
+    HOTKEY,
+    Honest,
+    a_challenge,
+    first,
+    named,
+    only,
+    renumbered,
+    tampered,
+)
 
 # Receipts.
 
@@ -128,7 +41,7 @@ def test_a_challenge_without_receipts_at_the_end_is_counted(honest: Honest) -> N
 def test_a_wrong_score_is_named(honest: Honest) -> None:
     place = honest.receipts()[4]
     score = honest.leaves()[place].score_ppb  # type: ignore[attr-defined]
-    report = honest.audit(changed(honest, place, score_ppb=score - 1))
+    report = honest.audit(tampered(honest, place, score_ppb=score - 1))
     found = first(report, Step.ANSWERS)
     assert (found.leaf, found.field) == (place, "score_ppb")
     assert (found.expected, found.got) == (str(score), str(score - 1))
@@ -151,7 +64,7 @@ def test_what_follows_from_the_pixels_is_checked_with_and_without_the_model(
     honest: Honest, field: str, value: object, model: bool
 ) -> None:
     place = honest.receipts()[5]
-    report = honest.audit(changed(honest, place, **{field: value}), model=model)
+    report = honest.audit(tampered(honest, place, **{field: value}), model=model)
     assert (Step.ANSWERS, place, field) in named(report)
 
 
@@ -161,7 +74,7 @@ def test_what_follows_from_the_pixels_is_checked_with_and_without_the_model(
 )
 def test_a_wrong_label_needs_the_model(honest: Honest, field: str, value: object) -> None:
     place = honest.receipts()[5]
-    found = honest.audit(changed(honest, place, **{field: value})).findings[0]
+    found = honest.audit(tampered(honest, place, **{field: value})).findings[0]
     assert (found.step, found.leaf, found.got) == (Step.LABELS, place, str(value))
 
 
@@ -193,30 +106,30 @@ def test_a_signature_that_is_not_the_miners_is_named(honest: Honest) -> None:
     other = honest.leaves()[honest.receipts()[1]]
     assert isinstance(other, ReceiptLeaf)
     found = only(
-        honest.audit(changed(honest, place, signature=other.signature)), Step.ANSWERS, place, "signature"
+        honest.audit(tampered(honest, place, signature=other.signature)), Step.ANSWERS, place, "signature"
     )
     assert found.expected.startswith("one of 5")
 
 
 def test_an_answer_without_a_signature_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
-    only(honest.audit(changed(honest, place, signature="")), Step.ANSWERS, place, "signature")
+    only(honest.audit(tampered(honest, place, signature="")), Step.ANSWERS, place, "signature")
 
 
 def test_a_receipt_in_anothers_name_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
-    assert (Step.ANSWERS, place, "hotkey") in named(honest.audit(changed(honest, place, hotkey=HOTKEY)))
+    assert (Step.ANSWERS, place, "hotkey") in named(honest.audit(tampered(honest, place, hotkey=HOTKEY)))
 
 
 def test_a_success_without_pixels_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
-    report = honest.audit(changed(honest, place, adversarial_pixels=""))
+    report = honest.audit(tampered(honest, place, adversarial_pixels=""))
     assert (Step.ANSWERS, place, "reject") in named(report)
 
 
 def test_an_answer_that_is_not_published_is_counted_and_not_believed_silently(honest: Honest) -> None:
     place = honest.receipts()[0]
-    report = honest.audit(changed(honest, place, delta="c" * 64))
+    report = honest.audit(tampered(honest, place, delta="c" * 64))
     assert report.findings == []
     assert report.unchecked["receipts whose answer is not published any more"] == 1
 
@@ -225,7 +138,7 @@ def test_a_delta_of_another_answer_is_named(honest: Honest) -> None:
     first, other = honest.receipts()[0], honest.receipts()[-1]
     delta = honest.leaves()[other].delta  # type: ignore[attr-defined]
     assert {Step.ANSWERS} == {
-        found.step for found in honest.audit(changed(honest, first, delta=delta)).findings
+        found.step for found in honest.audit(tampered(honest, first, delta=delta)).findings
     }
 
 
@@ -251,21 +164,21 @@ def test_a_delta_of_another_answer_is_named(honest: Honest) -> None:
 def test_a_challenge_that_does_not_follow_is_named(
     honest: Honest, values: dict[str, Any], field: str
 ) -> None:
-    place, _ = challenge(honest)
+    place, _ = a_challenge(honest)
     assert (place, field) in {
-        (leaf, name) for _, leaf, name in named(honest.audit(changed(honest, place, **values)))
+        (leaf, name) for _, leaf, name in named(honest.audit(tampered(honest, place, **values)))
     }
 
 
 def test_another_freshness_than_the_draws_is_named(honest: Honest) -> None:
-    place, leaf = challenge(honest)
-    report = honest.audit(changed(honest, place, freshness={**leaf.freshness, "seed": "1" * 64}))
+    place, leaf = a_challenge(honest)
+    report = honest.audit(tampered(honest, place, freshness={**leaf.freshness, "seed": "1" * 64}))
     assert {(Step.DRAWS, place, "freshness.seed"), (Step.CHALLENGES, place, "freshness")} <= named(report)
 
 
 def test_a_wrong_clean_label_is_named_by_the_model(honest: Honest) -> None:
-    place, _ = challenge(honest)
-    report = honest.audit(changed(honest, place, clean_logits="e" * 64))
+    place, _ = a_challenge(honest)
+    report = honest.audit(tampered(honest, place, clean_logits="e" * 64))
     assert (Step.LABELS, place, "clean_logits") in named(report)
 
 
@@ -281,7 +194,7 @@ def test_a_row_skipped_without_a_reason_is_named(honest: Honest) -> None:
 
 def test_a_key_that_was_not_committed_to_is_named(honest: Honest) -> None:
     place = honest.places(SegmentLeaf)[0]
-    found = honest.audit(changed(honest, place, key="0" * 64)).findings[0]
+    found = honest.audit(tampered(honest, place, key="0" * 64)).findings[0]
     assert (found.step, found.leaf, found.field) == (Step.DRAWS, place, "key")
 
 
@@ -289,7 +202,7 @@ def test_a_key_that_is_never_published_is_named(honest: Honest) -> None:
     place = honest.places(SegmentLeaf)[0]
     leaves = honest.leaves()
     del leaves[place]
-    report = honest.audit(_renumbered(leaves, place))
+    report = honest.audit(renumbered(leaves, place))
     assert (Step.DRAWS, honest.places(EpochLeaf)[1] - 1, "segment") in named(report)
 
 
@@ -311,7 +224,7 @@ def test_what_a_log_stands_on_is_compared(
     honest: Honest, kind: type[Leaf], values: dict[str, Any], field: str
 ) -> None:
     place = honest.places(kind)[0]
-    found = {(leaf, name) for _, leaf, name in named(honest.audit(changed(honest, place, **values)))}
+    found = {(leaf, name) for _, leaf, name in named(honest.audit(tampered(honest, place, **values)))}
     assert (place, field) in found
 
 
@@ -322,24 +235,6 @@ def test_wrong_weights_are_named(honest: Honest) -> None:
     place = honest.places(WeightsLeaf)[-1]
     leaf = honest.leaves()[place]
     assert isinstance(leaf, WeightsLeaf)
-    report = honest.audit(changed(honest, place, shares_ppb=[[3, 10**9]]))
+    report = honest.audit(tampered(honest, place, shares_ppb=[[3, 10**9]]))
     found = only(report, Step.WEIGHTS, place, "shares_ppb")
     assert (found.expected, found.got) == (str(leaf.shares_ppb), "[[3, 1000000000]]")
-
-
-def _renumbered(leaves: list[Leaf], start: int, by: int = 1) -> list[Leaf]:
-    """What an operator does who drops records and hides it: every reference and hash behind them moves up."""
-    done: list[Leaf] = []
-    for leaf in leaves:
-        values: dict[str, Any] = {}
-        for name in ("challenge", "config", "rules", "metagraph", "weights"):
-            place = getattr(leaf, name, None)
-            if isinstance(place, int) and place >= start + by:
-                values[name] = place - by
-        new: Leaf = replace(leaf, **values)
-        if isinstance(new, ReceiptLeaf) and new.challenge < len(done):
-            asked = chain([done[new.challenge]])[0]
-            if isinstance(asked.leaf, ChallengeLeaf) and asked.leaf.round == new.round:
-                new = replace(new, challenge_id=asked.hash)
-        done.append(new)
-    return done

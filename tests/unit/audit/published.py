@@ -1,0 +1,78 @@
+"""A log as an operator publishes it, honest or not: leaves, key and blobs in, a folder out.
+
+The package's own publisher reads a ledger and refuses to lie; an operator who rewrites his log writes files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from perturbnet import merkle
+from perturbnet.ledger import Leaf
+from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor, encode_anchors
+from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
+from perturbnet.transparency.notes import SigningKey
+from perturbnet.transparency.tiles import encode_entries, tiles_of
+from tests.unit.audit.honest import LOG_KEY, ORIGIN, Honest
+from tests.unit.validator.world import NETUID
+
+OTHER_KEY = SigningKey.from_seed(ORIGIN, b"\x02" * 32)
+
+
+def publish(
+    leaves: Sequence[Leaf],
+    folder: Path,
+    blobs: Path,
+    *,
+    key: SigningKey = LOG_KEY,
+    note_key: SigningKey | None = None,
+) -> Path:
+    """Write a bundle of these leaves, signed by `key`; `note_key` signs instead where it is given."""
+    shutil.rmtree(folder, ignore_errors=True)
+    data = [leaf.encode() for leaf in leaves]
+    hashes = [merkle.leaf_hash(item) for item in data]
+    for tile in tiles_of(len(data)):
+        span = 256**tile.level
+        first = tile.index * 256
+        nodes = [
+            merkle.root(hashes[(first + number) * span : (first + number + 1) * span])
+            for number in range(tile.width)
+        ]
+        _write(folder / tile.path, b"".join(nodes))
+        if tile.level == 0:
+            _write(folder / tile.entries_path, encode_entries(data[first : first + tile.width]))
+    if blobs.exists():
+        shutil.copytree(blobs, folder / "blobs")
+    sign_head(folder, len(data), merkle.root(hashes), key)
+    return folder
+
+
+def sign_head(folder: Path, size: int, root: bytes, key: SigningKey) -> None:
+    """Write a checkpoint."""
+    _write(folder / "checkpoint", sign_checkpoint(Checkpoint(ORIGIN, size, root), key).encode())
+
+
+def anchor_of(
+    leaves: Sequence[Leaf], *, netuid: int = NETUID, block: int = 100, previous: Anchor | None = None
+) -> Anchor:
+    """What an honest validator would have written to the chain for these leaves."""
+    root = merkle.root(merkle.leaf_hash(leaf.encode()) for leaf in leaves)
+    return Anchor(netuid, len(leaves), root, previous.digest if previous else NO_PREVIOUS, block)
+
+
+def write_anchors(path: Path, *anchors: Anchor) -> Path:
+    """An auditor's own file of anchors."""
+    path.write_bytes(encode_anchors(anchors))
+    return path
+
+
+def publish_honest(honest: Honest, folder: Path) -> Path:
+    """The honest log."""
+    return publish(honest.leaves(), folder, honest.blobs.folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
