@@ -1,7 +1,7 @@
 """Other runtimes' float32, one thread: how fast a network runs where nobody asks for the same bits.
 
-They are no part of the environment (`uv pip install -e '.[peers]'` adds them); one that is missing is named
-and left out.
+They are no part of the environment and of no lock (`uv pip install onnxruntime openvino onnxscript`); one that
+is missing is named and left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def float_peers(export: Export) -> Iterator[tuple[str, Callable[[], Work]]]:
         if importlib.util.find_spec(module) and importlib.util.find_spec("onnxscript"):
             yield name, functools.partial(_prepare, prepare, export)
         else:
-            sys.stderr.write(f"bench: {name} is not run: install the extra `peers`\n")
+            sys.stderr.write(f"bench: {name} is not run: `uv pip install {module} onnxscript`\n")
 
 
 def _prepare(prepare: Callable[[Path, NDArray[np.float32]], Work], export: Export) -> Work:
@@ -37,8 +37,7 @@ def _prepare(prepare: Callable[[Path, NDArray[np.float32]], Work], export: Expor
 
 
 def _onnxruntime(network: Path, levels: NDArray[np.float32]) -> Work:
-    import onnxruntime
-
+    onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
@@ -47,8 +46,7 @@ def _onnxruntime(network: Path, levels: NDArray[np.float32]) -> Work:
 
 
 def _openvino(network: Path, levels: NDArray[np.float32]) -> Work:
-    import openvino
-
+    openvino = importlib.import_module("openvino")
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(network), "CPU", settings)
     return lambda: compiled([levels])
