@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from perturbnet.artifacts import write_durably
@@ -65,6 +66,32 @@ class BlobStore:
     def drop(self, digest: str) -> None:
         """Forget a blob; its digest stays in the log."""
         self._path(digest).unlink(missing_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob lies, whether it is there or not.
+
+        Raises:
+            ArtifactError: `digest` is none.
+
+        """
+        return self._path(digest)
+
+    def sweep(self, known: Collection[str]) -> int:
+        """Remove what is not `known`, and files that a crash left unfinished; return how many went.
+
+        Raises:
+            LedgerError: the folder cannot be read, or a file not removed.
+
+        """
+        removed = 0
+        try:
+            for path in self.folder.glob("*/*") if self.folder.is_dir() else ():
+                if path.name not in known:
+                    path.unlink()
+                    removed += 1
+        except OSError as error:
+            raise LedgerError(f"{self.folder} cannot be swept: {error.strerror}") from error
+        return removed
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

@@ -17,34 +17,86 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any, Self
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
 from perturbnet.ledger.folders import make_folder, sync_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x50525442  # "PRTB"
 LOCK_WAIT_S = 1.0
 _SCHEMA = f"""
 CREATE TABLE leaves (
-    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, body BLOB NOT NULL, hash TEXT NOT NULL
+    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE TRIGGER leaves_never_change BEFORE UPDATE ON leaves
     BEGIN SELECT RAISE(ABORT, 'leaves are append-only'); END;
 CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
     BEGIN SELECT RAISE(ABORT, 'leaves are append-only'); END;
+CREATE TABLE nodes (
+    level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE heads (size INTEGER PRIMARY KEY, root BLOB NOT NULL) STRICT;
+CREATE TRIGGER heads_never_change BEFORE UPDATE ON heads
+    BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
+CREATE TRIGGER heads_never_go BEFORE DELETE ON heads
+    BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
 CREATE TABLE secrets (leaf INTEGER PRIMARY KEY REFERENCES leaves(position), secret BLOB NOT NULL) STRICT;
 CREATE TABLE arrivals (
     challenge INTEGER NOT NULL REFERENCES leaves(position), uid INTEGER NOT NULL, hotkey TEXT NOT NULL,
     reject TEXT NOT NULL, body TEXT NOT NULL, nonce TEXT NOT NULL, signature TEXT NOT NULL,
     pixels TEXT NOT NULL, response_ms INTEGER NOT NULL, PRIMARY KEY (challenge, uid)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE deltas (
+    challenge INTEGER NOT NULL REFERENCES leaves(position), digest TEXT NOT NULL,
+    PRIMARY KEY (challenge, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE anchors (number INTEGER PRIMARY KEY, block INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};
 """
+_OLD = "it was begun before the log was signed, and cannot be; keep it, and name another PERTURB_STATE_DIR"
 _UNTOUCHED = "nothing was changed; restore a backup, or name another PERTURB_STATE_DIR"
+
+
+class LedgerFile:
+    """The open file and its one connection. Close it, or use it as a context manager.
+
+    Threads may share it: one transaction or one page of reading at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file; raises as `open_database`."""
+        self.path = path
+        self._one_at_a_time = threading.RLock()
+        self._db = open_database(path)
+
+    def close(self) -> None:
+        """Close the file; nothing is pending, because every transaction was committed."""
+        with self._one_at_a_time:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._one_at_a_time, named_errors(self.path, "nothing was recorded"), transaction(self._db):
+            yield
+
+    def _read(self, query: str, *values: object) -> list[Any]:
+        with self._one_at_a_time, named_errors(self.path, "it cannot be read"):
+            given = values[0] if values and isinstance(values[0], dict) else values
+            return self._db.execute(query, given).fetchall()
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -153,7 +205,8 @@ def _look(path: Path) -> None:
         )
     if version != SCHEMA_VERSION:
         raise LedgerCorrupt(
-            f"{path}: schema version {version}, this program knows {SCHEMA_VERSION}", hint=_UNTOUCHED
+            f"{path}: schema version {version}, this program knows {SCHEMA_VERSION}",
+            hint=_OLD if version < SCHEMA_VERSION else _UNTOUCHED,
         )
 
 

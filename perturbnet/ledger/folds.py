@@ -11,20 +11,25 @@ Rules (design: architecture.md, "Rules of the network")
   newest.
 - An epoch follows one whose rows were all drawn. Epoch 0 comes first, and again only with another
   fingerprint, so no image is asked twice in an epoch.
-- The key of a segment comes in order, when the segment is over, and opens its commitment.
+- The key of a segment comes in order and opens its commitment. One that comes before its segment is over ends
+  the epoch: whoever has the key knows the rest of the segment, so nothing more is drawn from it.
+- A genesis leaf can only be the first. A log without one can be kept, but never signed. Each key leaf names
+  the key before it; who signed it is checked where checkpoints are (`transparency.delegation`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from perturbnet.errors import LeafRefused, Reject
 from perturbnet.ledger.leaves import (
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
+    GenesisLeaf,
+    KeyLeaf,
     Leaf,
     MetagraphLeaf,
     ReceiptLeaf,
@@ -34,53 +39,9 @@ from perturbnet.ledger.leaves import (
     SubmissionLeaf,
     WeightsLeaf,
 )
+from perturbnet.ledger.progress import EpochProgress, MinerHistory, OpenRound, begin_epoch
 from perturbnet.ledger.store import Entry
-from perturbnet.traversal import opens_commitment
 from perturbnet.weights import Standing
-
-NEVER_COUNTED = frozenset({Reject.INTERRUPTED, Reject.CLEAN_MISLABELLED})
-
-
-@dataclass
-class MinerHistory:
-    """What the log says of the hotkey that holds a uid now."""
-
-    uid: int
-    hotkey: str
-    scores_ppb: deque[int]
-    processed: int = 0
-    asked: int = 0
-    succeeded: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
-
-    def standing(self) -> Standing:
-        """The part that weights depend on."""
-        return Standing(self.uid, self.processed, tuple(self.scores_ppb))
-
-
-@dataclass
-class OpenRound:
-    """A challenge whose receipts are not complete."""
-
-    position: int
-    hash: str
-    leaf: ChallengeLeaf
-    receipts: dict[int, ReceiptLeaf] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every miner that was asked has a receipt."""
-        return len(self.receipts) == len(self.leaf.asked)
-
-
-@dataclass
-class EpochProgress:
-    """The pass that is under way."""
-
-    position: int
-    leaf: EpochLeaf
-    cursor: int = 0
-    segments_revealed: int = 0
 
 
 @dataclass
@@ -88,6 +49,8 @@ class LedgerState:
     """Everything a validator has to know to go on."""
 
     size: int = 0
+    genesis: GenesisLeaf | None = None
+    keys: tuple[tuple[int, KeyLeaf], ...] = ()
     config: tuple[int, ConfigLeaf] | None = None
     rules: tuple[int, RulesLeaf] | None = None
     metagraph: tuple[int, MetagraphLeaf] | None = None
@@ -123,6 +86,8 @@ class LedgerState:
 
     def _fold(self, entry: Entry, leaf: Leaf) -> None:
         match leaf:
+            case GenesisLeaf() | KeyLeaf():
+                self._take_key(entry, leaf)
             case ConfigLeaf():
                 self.config = (entry.position, leaf)
             case RulesLeaf():
@@ -130,11 +95,11 @@ class LedgerState:
             case MetagraphLeaf():
                 self._take_metagraph(entry, leaf)
             case EpochLeaf():
-                self._begin_epoch(entry, leaf)
+                self.epoch = begin_epoch(entry, leaf, self.epoch)
             case SegmentLeaf():
-                self._reveal(entry, leaf)
+                self._current_epoch(entry, leaf.epoch).reveal(entry, leaf)
             case SkipLeaf():
-                self._advance(entry, leaf.epoch, leaf.draw)
+                self._current_epoch(entry, leaf.epoch).advance(entry, leaf.draw)
             case ChallengeLeaf():
                 self._open(entry, leaf)
             case ReceiptLeaf():
@@ -147,6 +112,27 @@ class LedgerState:
                 raise LeafRefused(
                     entry.position, "kind", "a kind with a fold", leaf.kind, f"no fold for a {leaf.kind} leaf"
                 )
+
+    def fork(self) -> LedgerState:
+        """An independent copy; leaves are shared, for they never change."""
+        return replace(
+            self,
+            epoch=self.epoch.fork() if self.epoch else None,
+            open_round=self.open_round.fork() if self.open_round else None,
+            miners={uid: miner.fork() for uid, miner in self.miners.items()},
+        )
+
+    def _take_key(self, entry: Entry, leaf: GenesisLeaf | KeyLeaf) -> None:
+        if isinstance(leaf, GenesisLeaf):
+            if entry.position != 0:
+                message = "a genesis leaf can only be the first"
+                raise LeafRefused(entry.position, "kind", "any other kind", leaf.kind, message)
+            self.genesis = leaf
+            return
+        current = self.keys[-1][1].key if self.keys else self.genesis.key if self.genesis else "none"
+        if leaf.previous != current:
+            raise LeafRefused(entry.position, "previous", current, leaf.previous)
+        self.keys = (*self.keys, (entry.position, leaf))
 
     def _take_rules(self, entry: Entry, leaf: RulesLeaf) -> None:
         size = leaf.history.get("history_size")
@@ -170,48 +156,12 @@ class LedgerState:
                     raise LeafRefused(entry.position, "neuron", "a new uid and its hotkey", repr(neuron))
         self.metagraph, self.miners = (entry.position, leaf), miners
 
-    def _begin_epoch(self, entry: Entry, leaf: EpochLeaf) -> None:
-        last = self.epoch
-        if last is None or last.leaf.fingerprint != leaf.fingerprint:
-            expected = 0
-        elif last.cursor == last.leaf.rows:
-            expected = last.leaf.epoch + 1
-        else:
-            message = (
-                f"epoch {leaf.epoch} begins, but of epoch {last.leaf.epoch} "
-                f"only {last.cursor} of its {last.leaf.rows} rows were drawn"
-            )
-            raise LeafRefused(entry.position, "epoch", last.leaf.epoch, leaf.epoch, message)
-        if leaf.epoch != expected:
-            raise LeafRefused(entry.position, "epoch", expected, leaf.epoch)
-        self.epoch = EpochProgress(entry.position, leaf)
-
-    def _reveal(self, entry: Entry, leaf: SegmentLeaf) -> None:
-        progress = self._current_epoch(entry, leaf.epoch)
-        if leaf.segment != progress.segments_revealed:
-            raise LeafRefused(entry.position, "segment", progress.segments_revealed, leaf.segment)
-        over = min((leaf.segment + 1) * progress.leaf.segment_draws, progress.leaf.rows)
-        if progress.cursor < over:
-            message = f"segment {leaf.segment} is over at draw {over}, not {progress.cursor}"
-            raise LeafRefused(entry.position, "segment", over, progress.cursor, message)
-        if not _opens(leaf.key, progress.leaf.commitments[leaf.segment : leaf.segment + 1]):
-            message = f"segment {leaf.segment}: key not the one committed to"
-            raise LeafRefused(entry.position, "key", "the key committed to", leaf.key, message)
-        progress.segments_revealed += 1
-
     def _current_epoch(self, entry: Entry, epoch: int) -> EpochProgress:
         if self.epoch is None or self.epoch.leaf.epoch != epoch:
             current = self.epoch.leaf.epoch if self.epoch else None
             message = f"epoch {epoch}, but the current one is {current}"
             raise LeafRefused(entry.position, "epoch", current, epoch, message)
         return self.epoch
-
-    def _advance(self, entry: Entry, epoch: int, draw: int) -> None:
-        progress = self._current_epoch(entry, epoch)
-        if draw != progress.cursor or draw >= progress.leaf.rows:
-            expected = f"{progress.cursor} of {progress.leaf.rows}"
-            raise LeafRefused(entry.position, "draw", expected, draw)
-        progress.cursor += 1
 
     def _open(self, entry: Entry, leaf: ChallengeLeaf) -> None:
         current = self.open_round
@@ -230,7 +180,7 @@ class LedgerState:
         if len(set(leaf.asked)) != len(leaf.asked):
             message = f"a uid is asked twice: {leaf.asked}"
             raise LeafRefused(entry.position, "asked", "each uid once", leaf.asked, message)
-        self._advance(entry, leaf.epoch, leaf.draw)
+        self._current_epoch(entry, leaf.epoch).advance(entry, leaf.draw)
         self.rounds += 1
         self.open_round = OpenRound(entry.position, entry.hash, leaf)
         self._close_if_complete()
@@ -242,13 +192,7 @@ class LedgerState:
             message = f"a receipt without its open challenge at leaf {leaf.challenge}"
             got = f"{leaf.challenge} {leaf.challenge_id}"
             raise LeafRefused(entry.position, "challenge", expected, got, message)
-        if leaf.round != current.leaf.round:
-            raise LeafRefused(entry.position, "round", current.leaf.round, leaf.round)
-        if leaf.uid not in current.leaf.asked or leaf.uid in current.receipts:
-            message = f"uid {leaf.uid} was not asked, or has its receipt already"
-            open_uids = sorted(set(current.leaf.asked) - set(current.receipts))
-            raise LeafRefused(entry.position, "uid", f"one of {open_uids}", leaf.uid, message)
-        current.receipts[leaf.uid] = leaf
+        current.receive(entry, leaf)
         self._close_if_complete()
 
     def _close_if_complete(self) -> None:
@@ -259,18 +203,9 @@ class LedgerState:
         counted = any(receipt.reject == Reject.OK for receipt in current.receipts.values())
         self.counted_rounds += counted
         for receipt in current.receipts.values():
-            self._credit(receipt, counted=counted)
-
-    def _credit(self, receipt: ReceiptLeaf, *, counted: bool) -> None:
-        miner = self.miners.get(receipt.uid)
-        if miner is None or miner.hotkey != receipt.hotkey:
-            return
-        miner.asked += 1
-        miner.succeeded += receipt.reject == Reject.OK
-        miner.rejects[receipt.reject] += 1
-        if counted and receipt.reject not in NEVER_COUNTED:
-            miner.processed += 1
-            miner.scores_ppb.append(receipt.score_ppb)
+            miner = self.miners.get(receipt.uid)
+            if miner is not None and miner.hotkey == receipt.hotkey:
+                miner.credit(receipt, counted=counted)
 
     def _submitted(self, entry: Entry, leaf: SubmissionLeaf) -> None:
         if self.last_weights is None or self.last_weights[0] != leaf.weights:
@@ -280,13 +215,6 @@ class LedgerState:
         self.last_submission = leaf
         if leaf.outcome != "ambiguous":
             self.pending_weights = None
-
-
-def _opens(key: str, commitments: list[str]) -> bool:
-    try:
-        return bool(commitments) and opens_commitment(bytes.fromhex(key), commitments[0])
-    except ValueError:
-        return False
 
 
 def fold(entries: Iterable[Entry]) -> LedgerState:

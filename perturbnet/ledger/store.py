@@ -1,51 +1,32 @@
-"""The log on disk: an append-only table in one SQLite file, owned by one process.
+"""The log on disk: an append-only Merkle tree in one SQLite file, owned by one process.
 
 Rules (design: architecture.md, ledger.md)
 - WAL with `synchronous=FULL`: what `append` returned is on the disk. `locking_mode=EXCLUSIVE`: one process,
   so SQLite's WAL-reset bug with two connections (3.7.0 to 3.51.2) cannot be met, and a second validator is
   told so.
-- STRICT tables; leaves are never updated or deleted (triggers say no).
-- Beside the leaves live two private tables that are never published: the secret of each epoch, written in the
-  same transaction as its epoch leaf, and the arrivals: responses noted before they are verified, kept for a
-  while.
-- A file that is not this schema, or lacks a leaf, is refused on opening, by name, and never reset
-  (`database`). `entries` compares each leaf with its hash; the validator reads all of them when it starts.
-- Threads may share a store: one transaction or one page of reading at a time.
+- STRICT tables; leaves and heads are never updated or deleted (triggers say no).
+- One transaction writes the leaves, the nodes of the tree they complete (every eighth level: the roots over
+  256, 65,536, ... leaves) and the head: size and root. The tree's frontier in memory follows the commit.
+- A file that is not this schema, or whose leaves are not as many as its newest head says, or whose hashes do
+  not give that head's root, is refused on opening, by name, and never reset (`database`). `verify` hashes
+  every byte anew; the validator does so when it starts. Whoever reads leaves gets each compared with its
+  hash.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
+from perturbnet import merkle
 from perturbnet.errors import LedgerCorrupt
-from perturbnet.ledger.database import named_errors, open_database, transaction
-from perturbnet.ledger.leaves import EpochLeaf, Leaf, decode_leaf, leaf_hash
+from perturbnet.ledger.arrivals import PrivateTables
+from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
+from perturbnet.merkle import Frontier
 
 PAGE_LEAVES = 512
-_BODIES_BEFORE = """
-SELECT DISTINCT body FROM arrivals WHERE challenge < :challenge AND body <> ''
-AND body NOT IN (SELECT body FROM arrivals WHERE challenge >= :challenge) ORDER BY body
-"""
-
-
-@dataclass(frozen=True)
-class ArrivalRow:
-    """A response as it came, before anybody looked into it. `body` is the digest of a blob, or empty."""
-
-    challenge: int
-    uid: int
-    hotkey: str
-    reject: str
-    body: str
-    nonce: str
-    signature: str
-    pixels: str
-    response_ms: int
+STORED_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Entry:
     leaf: Leaf
 
 
-class LedgerStore:
+class LedgerStore(PrivateTables):
     """The open log. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -69,19 +50,17 @@ class LedgerStore:
             LedgerError: it cannot be created or opened.
 
         """
-        self.path = path
-        self._one_at_a_time = threading.RLock()
-        self._db = open_database(path)
+        super().__init__(path)
         try:
-            self._size = self._count()
+            self._tree = self._take_up()
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     @property
     def size(self) -> int:
         """How many leaves the log holds."""
-        return self._size
+        return self._tree.size
 
     def append(self, leaves: Sequence[Leaf]) -> list[Entry]:
         """Append leaves in one transaction; when it returns they are on the disk.
@@ -90,25 +69,11 @@ class LedgerStore:
             LedgerError: nothing was recorded: a full disk, or a field of another type than its leaf declares.
 
         """
-        with self._writing():
-            entries = [self._insert(offset, leaf) for offset, leaf in enumerate(leaves)]
-        self._size += len(entries)
-        return entries
+        return self._append(leaves, None)
 
-    def append_epoch(self, leaf: EpochLeaf, secret: bytes) -> Entry:
-        """Append an epoch leaf together with its secret; raises as `append`."""
-        with self._writing():
-            entry = self._insert(0, leaf)
-            self._db.execute("INSERT INTO secrets VALUES (?, ?)", (entry.position, secret))
-        self._size += 1
-        return entry
-
-    def secret_of(self, position: int) -> bytes:
-        """The secret of the epoch whose leaf is at `position`."""
-        rows = self._read("SELECT secret FROM secrets WHERE leaf = ?", position)
-        if not rows:
-            raise LedgerCorrupt(f"{self.path}: the secret of the epoch at leaf {position} is missing")
-        return bytes(rows[0][0])
+    def append_epoch(self, leaf: EpochLeaf, secret: bytes, *, after: Sequence[Leaf] = ()) -> Entry:
+        """Append an epoch leaf together with its secret, behind the leaves `after`; raises as `append`."""
+        return self._append([*after, leaf], secret)[-1]
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The leaves from `start` on, each compared with its hash.
@@ -117,87 +82,141 @@ class LedgerStore:
             LedgerCorrupt: one is missing, or is not what was written.
 
         """
-        expected = start
-        while page := self._page(expected):
-            for position, kind, body, stored in page:
-                if position != expected:
-                    raise LedgerCorrupt(f"{self.path}: leaf {expected} is missing, the next is {position}")
-                yield self._entry(position, kind, body, stored)
-                expected += 1
+        for position, (kind, body) in enumerate(self._bodies(start), start=start):
+            yield self._entry(position, kind, body)
 
-    def note_arrival(self, row: ArrivalRow) -> None:
-        """Note a response durably before it is verified; the first note of a miner counts.
+    def leaf_bytes(self, start: int, stop: int) -> list[bytes]:
+        """The bytes of the leaves from `start` to before `stop`, compared as in `entries`."""
+        return [body for _, (_, body) in zip(range(start, stop), self._bodies(start), strict=False)]
+
+    def root(self) -> bytes:
+        """The 32-byte root over all leaves."""
+        return self._tree.root()
+
+    def subtree(self, start: int, stop: int) -> bytes:
+        """The root over a range of leaves, as proofs ask for it; see `merkle.Subtree`."""
+        nodes = merkle.complete_subtrees(start, stop)
+        return merkle.join([self._node(level, index) for level, index in nodes])
+
+    def hashes(self, level: int, start: int, stop: int) -> list[bytes]:
+        """The roots over 256^level leaves each, from the `start`-th to before the `stop`-th; level 0: leaves.
 
         Raises:
-            LedgerError: nothing was recorded: a full disk, or no such challenge.
+            LedgerCorrupt: one is missing.
 
         """
-        marks = ", ".join("?" * len(fields(row)))
-        with self._writing():
-            self._db.execute(
-                f"INSERT INTO arrivals VALUES ({marks}) ON CONFLICT (challenge, uid) DO NOTHING",  # noqa: S608 - marks
-                astuple(row),
+        if level == 0:
+            query = "SELECT hash FROM leaves WHERE position >= ? AND position < ? ORDER BY position"
+            rows = self._read(query, start, stop)
+        else:
+            query = (
+                "SELECT hash FROM nodes WHERE level = ? AND position >= ? AND position < ? ORDER BY position"
             )
+            rows = self._read(query, level, start, stop)
+        if len(rows) != stop - start:
+            raise LedgerCorrupt(
+                f"{self.path}: of the hashes {start} to {stop} of level {level} some are missing"
+            )
+        return [bytes(row[0]) for row in rows]
 
-    def arrivals(self, challenge: int) -> list[ArrivalRow]:
-        """The responses noted for the challenge at leaf `challenge`, by uid."""
-        rows = self._read("SELECT * FROM arrivals WHERE challenge = ? ORDER BY uid", challenge)
-        return [ArrivalRow(*row) for row in rows]
+    def verify(self) -> None:
+        """Hash every leaf anew, and compare with its hash, the tree's nodes and every head.
 
-    def challenges_with_arrivals(self) -> list[int]:
-        """The places of the challenges whose responses are still noted, ascending."""
+        Raises:
+            LedgerCorrupt: the first thing that is not what was written.
+
+        """
+        tree, heads = Frontier(), self._heads()
+        head = next(heads, None)
+        for position, (_, body) in enumerate(self._bodies(0)):
+            for level, index, node in _nodes(position, tree.append(merkle.leaf_hash(body))):
+                if self.hashes(level, index, index + 1) != [node]:
+                    raise LedgerCorrupt(f"{self.path}: node {index} of level {level} is not {node.hex()}")
+            if head is not None and tree.size == head[0]:
+                self._check_root(*head, tree.root())
+                head = next(heads, None)
+        if tree.size != self.size or head is not None:
+            raise LedgerCorrupt(f"{self.path}: {tree.size} leaves of {self.size} stand under a head")
+
+    def _append(self, leaves: Sequence[Leaf], secret: bytes | None) -> list[Entry]:
+        bodies = [leaf.encode() for leaf in leaves]
+        with self._one_at_a_time:
+            tree, first = self._tree.copy(), self._tree.size
+            hashes, nodes = [], []
+            for position, body in enumerate(bodies, start=first):
+                hashes.append(merkle.leaf_hash(body))
+                nodes += _nodes(position, tree.append(hashes[-1]))
+            with self._writing():
+                rows = zip(
+                    range(first, tree.size), (leaf.kind for leaf in leaves), hashes, bodies, strict=True
+                )
+                self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
+                self._db.executemany("INSERT OR IGNORE INTO deltas VALUES (?, ?)", _deltas(leaves))
+                if leaves:
+                    self._db.execute("INSERT INTO heads VALUES (?, ?)", (tree.size, tree.root()))
+                if secret is not None:
+                    self._db.execute("INSERT INTO secrets VALUES (?, ?)", (tree.size - 1, secret))
+            self._tree = tree
         return [
-            int(row[0]) for row in self._read("SELECT DISTINCT challenge FROM arrivals ORDER BY challenge")
+            Entry(position, item.hex(), leaf)
+            for position, (item, leaf) in enumerate(zip(hashes, leaves, strict=True), start=first)
         ]
 
-    def bodies_before(self, challenge: int) -> list[str]:
-        """Digests that only responses to challenges before leaf `challenge` name: blobs that may go."""
-        return [str(row[0]) for row in self._read(_BODIES_BEFORE, {"challenge": challenge})]
+    def _take_up(self) -> Frontier:
+        """The frontier from the stored hashes, if they give the newest head."""
+        count, newest = self._read("SELECT COUNT(*), MAX(position) FROM leaves")[0]
+        if count and newest != count - 1:
+            raise LedgerCorrupt(
+                f"{self.path}: {count} leaves, but the newest is leaf {newest}: some are missing"
+            )
+        heads = self._read("SELECT size, root FROM heads ORDER BY size DESC LIMIT 1")
+        size, root = heads[0] if heads else (0, merkle.EMPTY_ROOT)
+        if size != count:
+            raise LedgerCorrupt(
+                f"{self.path}: {count} leaves, but its newest head is of {size}: some are missing"
+            )
+        nodes = merkle.complete_subtrees(0, size)
+        tree = Frontier(size, [self._node(level, index) for level, index in nodes])
+        self._check_root(size, bytes(root), tree.root())
+        return tree
 
-    def forget_arrivals(self, before_challenge: int) -> int:
-        """Forget the responses to challenges before leaf `before_challenge`; return how many. Leaves stay."""
-        with self._writing():
-            return self._db.execute("DELETE FROM arrivals WHERE challenge < ?", (before_challenge,)).rowcount
+    def _check_root(self, size: int, stored: bytes, found: bytes) -> None:
+        if stored != found:
+            raise LedgerCorrupt(
+                f"{self.path}: {size} leaves: expected root {stored.hex()}, got {found.hex()}"
+            )
 
-    def close(self) -> None:
-        """Close the file; nothing is pending, because every append was committed."""
-        with self._one_at_a_time:
-            self._db.close()
+    def _node(self, level: int, index: int) -> bytes:
+        """The root over the leaves `index << level` to before `(index + 1) << level`."""
+        stored, below = divmod(level, STORED_LEVELS)
+        return merkle.root(self.hashes(stored, index << below, (index + 1) << below))
 
-    def __enter__(self) -> Self:
-        """Return the store itself."""
-        return self
+    def _heads(self) -> Iterator[tuple[int, bytes]]:
+        query = "SELECT size, root FROM heads WHERE size > ? ORDER BY size LIMIT ?"
+        last = 0
+        while page := self._read(query, last, PAGE_LEAVES):
+            for size, root in page:
+                yield size, bytes(root)
+            last = page[-1][0]
 
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
+    def _bodies(self, start: int) -> Iterator[tuple[str, bytes]]:
+        """Kind and bytes of the leaves from `start` on, each compared with its hash."""
+        query = "SELECT position, kind, hash, body FROM leaves WHERE position >= ? ORDER BY position LIMIT ?"
+        expected = start
+        while page := self._read(query, expected, PAGE_LEAVES):
+            for position, kind, stored, body in page:
+                if position != expected:
+                    raise LedgerCorrupt(f"{self.path}: leaf {expected} is missing, the next is {position}")
+                got = merkle.leaf_hash(body)
+                if got != stored:
+                    raise LedgerCorrupt(
+                        f"{self.path}: leaf {position}: expected hash {stored.hex()}, got {got.hex()}"
+                    )
+                yield kind, body
+                expected += 1
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._one_at_a_time, named_errors(self.path, "nothing was recorded"), transaction(self._db):
-            yield
-
-    def _insert(self, offset: int, leaf: Leaf) -> Entry:
-        body = leaf.encode()
-        entry = Entry(self._size + offset, leaf_hash(body), leaf)
-        self._db.execute(
-            "INSERT INTO leaves VALUES (?, ?, ?, ?)", (entry.position, leaf.kind, body, entry.hash)
-        )
-        return entry
-
-    def _read(self, query: str, *values: object) -> list[Any]:
-        with self._one_at_a_time, named_errors(self.path, "it cannot be read"):
-            given = values[0] if values and isinstance(values[0], dict) else values
-            return self._db.execute(query, given).fetchall()
-
-    def _page(self, start: int) -> list[tuple[int, str, bytes, str]]:
-        query = "SELECT position, kind, body, hash FROM leaves WHERE position >= ? ORDER BY position LIMIT ?"
-        return self._read(query, start, PAGE_LEAVES)
-
-    def _entry(self, position: int, kind: str, body: bytes, stored: str) -> Entry:
-        got = leaf_hash(body)
-        if got != stored:
-            raise LedgerCorrupt(f"{self.path}: leaf {position}: expected hash {stored}, got {got}")
+    def _entry(self, position: int, kind: str, body: bytes) -> Entry:
         try:
             leaf = decode_leaf(body)
         except LedgerCorrupt as error:
@@ -206,12 +225,16 @@ class LedgerStore:
             raise LedgerCorrupt(
                 f"{self.path}: leaf {position}: filed as {kind!r}, but it is a {leaf.kind} leaf"
             )
-        return Entry(position, stored, leaf)
+        return Entry(position, merkle.leaf_hash(body).hex(), leaf)
 
-    def _count(self) -> int:
-        count, newest = self._read("SELECT COUNT(*), MAX(position) FROM leaves")[0]
-        if count and newest != count - 1:
-            raise LedgerCorrupt(
-                f"{self.path}: {count} leaves, but the newest is leaf {newest}: some are missing"
-            )
-        return int(count)
+
+def _nodes(position: int, completed: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
+    """The nodes to store that leaf `position` completes: (stored level, index, hash)."""
+    return [
+        (level // STORED_LEVELS, position >> level, completed[level])
+        for level in range(STORED_LEVELS, len(completed), STORED_LEVELS)
+    ]
+
+
+def _deltas(leaves: Sequence[Leaf]) -> list[tuple[int, str]]:
+    return [(leaf.challenge, leaf.delta) for leaf in leaves if isinstance(leaf, ReceiptLeaf) and leaf.delta]

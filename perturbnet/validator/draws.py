@@ -5,20 +5,21 @@ Rules
   changed: then epoch 0 begins anew, and the log says so.
 - A draw is taken for good by its challenge leaf or its skip leaf. One that was drawn but never recorded is
   drawn again, in this process or the next: nobody has seen it.
-- The key of a segment is published when every draw of the segment has its leaf and no round is open; of an
-  epoch that a changed data set ends, the segments that were over.
+- The key of a segment is published when every draw of the segment has its leaf and no round is open. An epoch
+  that a changed data set ends publishes the key of the segment it was in too, together with the next epoch's
+  leaf: nothing more is drawn from it, and its draws can be checked.
 - Nothing is written before the first draw is asked for, so a round that a crash left open is closed first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import LedgerCorrupt
-from perturbnet.ledger.folds import EpochProgress
+from perturbnet.ledger import EpochProgress
 from perturbnet.ledger.leaves import EpochLeaf, SegmentLeaf, SkipLeaf
 from perturbnet.traversal import (
     SEGMENT_DRAWS,
@@ -122,9 +123,22 @@ class Draws:
         if progress is None:
             return self._begin(0, "first")
         self.publish_segments()
-        return self._begin(0, "fingerprint_changed")
+        return self._begin(0, "fingerprint_changed", after=self._last_segment())
 
-    def _begin(self, epoch: int, reason: str) -> Traversal:
+    def _last_segment(self) -> list[SegmentLeaf]:
+        """The key of the segment in which an epoch was cut short, if something was drawn from it."""
+        progress = self._journal.state.epoch
+        if (
+            progress is None
+            or progress.abandoned
+            or progress.cursor <= progress.segments_revealed * SEGMENT_DRAWS
+        ):
+            return []
+        number = progress.segments_revealed
+        key = segment_key(self._secret_of(progress), number)
+        return [SegmentLeaf(progress.leaf.epoch, number, key.hex())]
+
+    def _begin(self, epoch: int, reason: str, *, after: Sequence[SegmentLeaf] = ()) -> Traversal:
         secret, rows = self._new_secret(epoch), self._identity.rows
         leaf = EpochLeaf(
             epoch=epoch,
@@ -134,7 +148,7 @@ class Draws:
             commitments=commit_to_keys(secret, rows),
             reason=reason,
         )
-        self._journal.append_epoch(leaf, secret)
+        self._journal.append_epoch(leaf, secret, after=after)
         log.info("Epoch %d begins: %d rows (%s)", epoch, rows, reason)
         self._traversal, self._newest = Traversal(secret, rows, epoch=epoch), None
         return self._traversal

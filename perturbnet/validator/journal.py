@@ -1,19 +1,26 @@
-"""The ledger and its fold, kept in step: what can follow is on disk first, and in the state then."""
+"""The ledger and its fold, kept in step: what can follow is on disk first, and in the state then.
+
+Opening hashes every leaf anew, takes up the snapshot if it is of this log (`ledger.snapshots`) and folds the
+leaves after it. A snapshot is written when the log is closed and every SNAPSHOT_LEAVES leaves.
+"""
 
 from __future__ import annotations
 
 import logging
-from copy import deepcopy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from perturbnet.errors import LedgerCorrupt, LedgerError
-from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, fold, leaf_hash
+from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerState, LedgerStore, leaf_hash, sweep_orphans
 from perturbnet.ledger.leaves import ConfigLeaf, EpochLeaf, MetagraphLeaf, RulesLeaf
+from perturbnet.ledger.snapshots import load_snapshot, save_snapshot
 
 LEDGER_FILE = "ledger.sqlite"
 BLOBS_FOLDER = "blobs"
 DELTAS_FOLDER = "deltas"
+SNAPSHOT_FILE = "fold.json"
+SNAPSHOT_LEAVES = 20_000
 
 AnyLeaf = TypeVar("AnyLeaf", bound=Leaf)
 
@@ -34,8 +41,9 @@ class Journal:
         self.store = LedgerStore(state_dir / LEDGER_FILE)
         self.blobs = BlobStore(state_dir / BLOBS_FOLDER)
         self.deltas = BlobStore(state_dir / DELTAS_FOLDER)
+        self._snapshot = state_dir / SNAPSHOT_FILE
         try:
-            self.state: LedgerState = fold(self.store.entries())
+            self.state = self._open()
         except BaseException:
             self.store.close()
             raise
@@ -51,14 +59,14 @@ class Journal:
         """
         following = self._follow(*leaves)
         entries = self.store.append(leaves)
-        self.state = following
+        self._take(following)
         return entries
 
-    def append_epoch(self, leaf: EpochLeaf, secret: bytes) -> Entry:
-        """Begin an epoch: its leaf and its secret in one transaction; raises as `append`."""
-        following = self._follow(leaf)
-        entry = self.store.append_epoch(leaf, secret)
-        self.state = following
+    def append_epoch(self, leaf: EpochLeaf, secret: bytes, *, after: Sequence[Leaf] = ()) -> Entry:
+        """Begin an epoch: the leaves `after`, its own and its secret at once; raises as `append`."""
+        following = self._follow(*after, leaf)
+        entry = self.store.append_epoch(leaf, secret, after=after)
+        self._take(following)
         return entry
 
     def leaf_at(self, position: int, kind: type[AnyLeaf]) -> AnyLeaf:
@@ -91,12 +99,40 @@ class Journal:
             self.append(leaf)
 
     def close(self) -> None:
-        """Close the log."""
-        self.store.close()
+        """Close the log, and leave a snapshot for the next time."""
+        try:
+            if self._saved < self.state.size:
+                self._save()
+        finally:
+            self.store.close()
+
+    def _open(self) -> LedgerState:
+        self.store.verify()
+        state = load_snapshot(self._snapshot, self.store)
+        self._saved = state.size
+        for entry in self.store.entries(state.size):
+            state.apply(entry)
+        removed = sweep_orphans(self.store, self.blobs, self.deltas)
+        if removed:
+            log.info("Removed %d blobs that a crash had left behind", removed)
+        return state
+
+    def _take(self, following: LedgerState) -> None:
+        self.state = following
+        if following.size - self._saved >= SNAPSHOT_LEAVES and following.open_round is None:
+            self._save()
+
+    def _save(self) -> None:
+        """Write a snapshot; one that cannot be written costs time at the next start, and nothing else."""
+        try:
+            if save_snapshot(self._snapshot, self.state, self.store.root()):
+                self._saved = self.state.size
+        except LedgerError as error:
+            log.warning("%s", error.message)
 
     def _follow(self, *leaves: Leaf) -> LedgerState:
         """The state after these leaves; what cannot be folded must not reach the disk: no start reads it."""
-        following = deepcopy(self.state)
+        following = self.state.fork()
         for leaf in leaves:
             entry = Entry(following.size, leaf_hash(leaf.encode()), leaf)
             try:

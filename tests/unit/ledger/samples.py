@@ -14,6 +14,8 @@ from perturbnet.ledger.leaves import (
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
+    GenesisLeaf,
+    KeyLeaf,
     MetagraphLeaf,
     ReceiptLeaf,
     RulesLeaf,
@@ -26,6 +28,8 @@ from perturbnet.ledger.leaves import (
 from perturbnet.traversal import commit_to_keys, segment_key
 
 KINDS: tuple[type[Leaf], ...] = (
+    GenesisLeaf,
+    KeyLeaf,
     ConfigLeaf,
     RulesLeaf,
     EpochLeaf,
@@ -165,6 +169,13 @@ def random_log(seed: int, length: int) -> Log:
     while len(log.entries) < length:
         random_.choice(_STEPS)(log, random_)
     return log
+
+
+def random_log_step(log: Log, seed: int) -> None:
+    """More of a random history: at least one leaf."""
+    random_, before = random.Random(seed + len(log.entries)), len(log.entries)
+    while len(log.entries) == before:
+        random_.choice(_STEPS)(log, random_)
 
 
 def _step_metagraph(log: Log, random_: random.Random) -> None:

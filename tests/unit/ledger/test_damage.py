@@ -71,9 +71,9 @@ def _flip_in_body(path: Path) -> None:
 
 def _flip_in_hash(path: Path) -> None:
     with LedgerStore(path) as store:
-        stored = next(iter(store.entries(77))).hash.encode()
+        stored = bytes.fromhex(next(iter(store.entries(77))).hash)
     data = bytearray(path.read_bytes())
-    data[data.index(stored)] = 0xFF
+    data[data.index(stored)] ^= 0xFF
     path.write_bytes(data)
 
 
@@ -85,11 +85,12 @@ def _page_of_zeros(path: Path) -> None:
 
 
 def _another_version(path: Path) -> None:
-    alter(path, "PRAGMA user_version=2")
+    alter(path, "PRAGMA user_version=3")
 
 
 _NEVER_GO = """CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
     BEGIN SELECT RAISE(ABORT, 'leaves are append-only'); END"""
+_HEADS_NEVER_GO = _NEVER_GO.replace("leaves", "heads")
 _NEVER_CHANGE = _NEVER_GO.replace("never_go", "never_change").replace("DELETE", "UPDATE")
 
 
@@ -109,7 +110,7 @@ def _rewritten(change: str) -> Damage:
 
 
 _misfiled = _rewritten("kind = 'epoch'")
-_hashed_nonsense = _rewritten(f"body = x'7b7d', hash = '{leaf_hash(b'{}')}'")
+_hashed_nonsense = _rewritten(f"body = x'7b7d', hash = x'{leaf_hash(b'{}')}'")
 
 
 _DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -122,13 +123,18 @@ _DAMAGES: dict[str, tuple[Damage, str]] = {
     "cut to a header": (_cut_to(100), "not a readable ledger|another program"),
     "cut to 5000": (_cut_to(5000), "malformed"),
     "bit in a body": (_flip_in_body, "expected hash"),
-    "byte in a hash": (_flip_in_hash, "UTF-8|expected hash"),
+    "byte in a hash": (_flip_in_hash, "expected root"),
     "page of zeros": (_page_of_zeros, "malformed|missing"),
-    "another version": (_another_version, "schema version 2, this program knows 1"),
+    "another version": (_another_version, "schema version 3, this program knows 2"),
     "first leaf gone": (_without(0), "some are missing"),
     "leaf gone": (_without(100), "some are missing"),
+    "last leaf gone": (_without(199), "199 leaves, but its newest head is of 200"),
+    "no head": (
+        _altered("DROP TRIGGER heads_never_go", "DELETE FROM heads", _HEADS_NEVER_GO),
+        "newest head is of 0",
+    ),
     "filed as another kind": (_misfiled, "leaf 9: filed as 'epoch', but it is a skip leaf"),
-    "hashed nonsense": (_hashed_nonsense, "leaf 9: unknown kind"),
+    "hashed nonsense": (_hashed_nonsense, "200 leaves: expected root"),
     "no trigger": (_altered("DROP TRIGGER leaves_never_go"), "tables are not those"),
     "no arrivals": (_altered("DROP TABLE arrivals"), "tables are not those"),
     "another column": (_altered("ALTER TABLE secrets ADD COLUMN more TEXT"), "tables are not those"),

@@ -12,8 +12,26 @@ from hypothesis import strategies as st
 
 from perturbnet.errors import LedgerCorrupt, Reject
 from perturbnet.ledger import Entry, Leaf, fold, leaf_hash
-from perturbnet.ledger.leaves import RulesLeaf, SegmentLeaf, SkipLeaf, SubmissionLeaf, WeightsLeaf
-from tests.unit.ledger.samples import Log, epoch, metagraph, plain, random_log, rules, segment, started
+from perturbnet.ledger.leaves import (
+    GenesisLeaf,
+    KeyLeaf,
+    RulesLeaf,
+    SegmentLeaf,
+    SkipLeaf,
+    SubmissionLeaf,
+    WeightsLeaf,
+)
+from tests.unit.ledger.samples import (
+    Log,
+    epoch,
+    metagraph,
+    plain,
+    random_log,
+    random_log_step,
+    rules,
+    segment,
+    started,
+)
 
 
 def scores(log: Log) -> dict[int, list[int]]:
@@ -225,7 +243,7 @@ def test_first_epoch_is_epoch_0() -> None:
 
 def test_segment_keys_come_in_order_when_they_are_over() -> None:
     log = started()  # 12 rows in segments of 5: over at 5, 10 and 12
-    refuse(log, segment(0), "segment 0 is over at draw 5, not 0")
+    refuse(log, segment(0), "segment 0 begins at draw 0, and 0 were drawn")
     log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(5)])
     refuse(log, segment(1), "segment 1, expected 0")
     refuse(log, segment(0, of_epoch=1), "epoch 1, but the current one is 0")
@@ -233,10 +251,40 @@ def test_segment_keys_come_in_order_when_they_are_over() -> None:
         refuse(log, SegmentLeaf(0, 0, key), "key not the one committed to")
     log.add(segment(0))
     refuse(log, segment(0), "segment 0, expected 1")
-    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(5, 11)], segment(1))
-    refuse(log, segment(2), "over at draw 12, not 11")
-    log.add(SkipLeaf(0, 11, 0, ""), segment(2))
-    refuse(log, SegmentLeaf(0, 3, "00" * 32), "key not the one committed to")
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(5, 10)], segment(1))
+    refuse(log, segment(2), "segment 2 begins at draw 10, and 10 were drawn")
+    log.add(SkipLeaf(0, 10, 0, ""), SkipLeaf(0, 11, 0, ""), segment(2))
+    refuse(log, SegmentLeaf(0, 3, "00" * 32), "segment 3 begins at draw 15, and 12 were drawn")
+
+
+def test_the_key_of_an_open_segment_ends_the_epoch() -> None:
+    log = started()  # 12 rows in segments of 5
+    log.add(*[SkipLeaf(0, draw, 0, "") for draw in range(7)], segment(0), segment(1))
+    refuse(log, SkipLeaf(0, 7, 0, ""), "no more draws: its keys are public of 12")
+    refuse(log, segment(2), "segment 2")
+    refuse(log, epoch(1), "only 7 of its 12 rows were drawn")
+    log.add(epoch(0, fingerprint="f1"), SkipLeaf(0, 0, 0, ""))
+
+
+def test_a_genesis_leaf_is_the_first_or_none() -> None:
+    log = Log()
+    log.add(plain(GenesisLeaf, key="k0"))
+    assert log.state.genesis == log.entries[0].leaf
+    refuse(log, plain(GenesisLeaf), "can only be the first")
+    refuse(log, plain(KeyLeaf, previous="k1", key="k2"), "previous 'k1', expected 'k0'|previous")
+    log.add(plain(KeyLeaf, previous="k0", key="k1"), plain(KeyLeaf, previous="k1", key="k2"))
+    assert [position for position, _ in log.state.keys] == [1, 2]
+    refuse(started(), plain(KeyLeaf, previous="k0"), "previous")
+
+
+@given(st.integers(0, 2**32))
+def test_a_fork_is_independent(seed: int) -> None:
+    log = random_log(seed, 60)
+    copy, before = log.state.fork(), deepcopy(log.state)
+    assert copy == before
+    for _ in range(20):
+        random_log_step(log, seed)
+    assert copy == before
 
 
 @pytest.mark.parametrize("size", [None, "3", 0, -1])

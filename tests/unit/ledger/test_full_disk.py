@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ class _FailingCommit:
             self.failures -= 1
             raise sqlite3.OperationalError("disk I/O error")
         return self.db.execute(statement, *values)  # type: ignore[arg-type]
+
+    def executemany(self, statement: str, values: Iterable[Sequence[object]]) -> sqlite3.Cursor:
+        return self.db.executemany(statement, values)
 
 
 def test_commit_that_fails_records_nothing(path: Path) -> None:

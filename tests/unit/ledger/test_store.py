@@ -51,7 +51,7 @@ def test_more_leaves_than_a_page_of_reading(path: Path) -> None:
     "statement",
     [
         "UPDATE leaves SET body = x'00'",
-        "UPDATE leaves SET hash = ''",
+        "UPDATE leaves SET hash = x''",
         "UPDATE leaves SET position = 900 WHERE position = 1",
         "DELETE FROM leaves",
         "DELETE FROM leaves WHERE position = 199",

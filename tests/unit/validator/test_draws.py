@@ -166,7 +166,7 @@ def test_a_changed_fingerprint_starts_epoch_0_and_says_so(
     assert "Epoch 0 goes on at draw 6 of 6" in caplog.text
 
 
-def test_an_epoch_that_a_changed_data_set_ends_still_publishes_its_whole_segments(
+def test_an_epoch_that_a_changed_data_set_ends_still_publishes_its_keys(
     reopen: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("perturbnet.validator.draws", "perturbnet.traversal"):
@@ -175,7 +175,8 @@ def test_an_epoch_that_a_changed_data_set_ends_still_publishes_its_whole_segment
     journal = reopen()
     Draws(journal, identity(9, revision="2"), secret).next()
     kinds = [entry.leaf.kind for entry in journal.store.entries()]
-    assert kinds == ["epoch", "skip", "skip", "skip", "skip", "segment", "epoch"]
+    assert kinds == ["epoch", "skip", "skip", "skip", "skip", "segment", "segment", "epoch"]
+    assert journal.store.secret_of(7) == secret(0)
 
 
 def test_a_secret_that_is_not_the_epoch_s_is_refused(reopen: Open) -> None:

@@ -61,7 +61,7 @@ def test_a_disk_that_fails_leaves_the_state_as_it_was(
 ) -> None:
     journal = Journal(tmp_path)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise LedgerError("nothing was recorded: the disk is full")
 
     monkeypatch.setattr(journal.store, "append", full)
