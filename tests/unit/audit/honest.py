@@ -21,7 +21,7 @@ from perturbnet.protocol import RESPONSE_DOMAIN, AttackChallenge, body_digest, r
 from perturbnet.transparency.delegation import build_genesis, origin_of
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transport import Arrival
-from perturbnet.validator.journal import DELTAS_FOLDER, LEDGER_FILE
+from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE
 from tests.fakes import BlockEngine, MemoryCourier, MemorySource
 from tests.unit.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
 
@@ -79,6 +79,7 @@ class Honest:
     source: MemorySource
     engine: BlockEngine
     blobs: BlobStore
+    bodies: BlobStore
 
     def places(self, kind: type[Leaf]) -> list[int]:
         """Where leaves of a kind stand."""
@@ -184,7 +185,8 @@ def live(folder: Path, *, rounds: int = ROUNDS, rows: int = ROWS, broken: Sequen
     with LedgerStore(world.state_dir / LEDGER_FILE) as store:
         store.append([build_genesis(keypair(1), LOG_KEY, network="local", netuid=NETUID, created_ms=0)])
     entries = world.run(rounds)
-    return Honest(tuple(entries), world.source, _fresh(world), BlobStore(world.state_dir / DELTAS_FOLDER))
+    blobs, bodies = BlobStore(world.state_dir / DELTAS_FOLDER), BlobStore(world.state_dir / BLOBS_FOLDER)
+    return Honest(tuple(entries), world.source, _fresh(world), blobs, bodies)
 
 
 def _fresh(world: World) -> BlockEngine:
