@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from perturbnet.attacks import open_attack
+from perturbnet.bootstrap.holdings import open_manifest, require_engine
+from perturbnet.bootstrap.records import Workplace
 from perturbnet.chain import Chain, Metagraph, open_chain
 from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.clock import Clock, SystemClock
@@ -132,14 +134,21 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
 
 
 def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerService:
-    """Load the model, warm it up, and choose the attack."""
+    """Load the model, compare it with the manifest, warm it up, and choose the attack.
+
+    A miner holds no data set, so of its manifest only the model is compared.
+    """
+    manifest = open_manifest(Workplace(settings.cache_dir, settings.profile))
     attack = open_attack(settings.attack)
     profile, cache_dir, device, kind = settings.profile, settings.cache_dir, settings.device, settings.engine
     engine = open_engine(profile, cache_dir=cache_dir, device=device, kind=kind)
+    require_engine(manifest, engine)
     oracle = open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind)
     keepsakes = Keepsakes(settings.state_dir)
     service = MinerService(engine, oracle, attack, keypair.ss58_address, clock, keepsakes)
+    service.protocol_fingerprint = manifest.digest
     service.warm_up()
+    log.info("Model %s, protocol fingerprint %s", engine.model_name, manifest.digest[:16])
     return service
 
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from perturbnet.chain import Chain, open_chain
-from perturbnet.classifier import open_engine
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Loaded, Settings
-from perturbnet.datasets import open_source
 from perturbnet.errors import ChainError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.ledger.leaves import ReceiptLeaf
@@ -112,16 +110,9 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
         log.warning(
             "uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid
         )
-    engine = await asyncio.to_thread(
-        open_engine,
-        settings.profile,
-        cache_dir=settings.cache_dir,
-        device=settings.device,
-        kind=settings.engine,
-    )
-    source = await asyncio.to_thread(open_source, settings.profile, cache_dir=settings.cache_dir)
+    held = await asyncio.to_thread(startup.open_held, settings)
+    engine, source, fingerprint = held.engine, held.source, held.manifest.digest
     rules = startup.build_rules(settings)
-    fingerprint = startup.fingerprint_protocol(rules, engine, source.identity)
     policy = startup.build_policy(settings, rules, fingerprint)
     journal.record_config(
         startup.build_config_leaf(

@@ -189,18 +189,6 @@ def parse(kind: type[AnyMessage], data: bytes, *, max_bytes: int) -> AnyMessage:
         raise _bad(f"{kind.__name__}: {_first_fault(error)}") from None
 
 
-def protocol_fingerprint(rules: Rules, *, model_digest: str, dataset_fingerprint: str) -> str:
-    """Hex SHA-256 naming all that a verdict depends on: protocol, rules, model artefact, data set."""
-    return canonical.digest(
-        {
-            "dataset": dataset_fingerprint,
-            "model": model_digest,
-            "protocol": PROTOCOL_VERSION,
-            "rules": rules.model_dump(mode="json"),
-        }
-    )
-
-
 def response_payload(
     *, netuid: int, validator: str, challenge_id: str, nonce: str, body_sha256: str, pixels_sha256: str | None
 ) -> bytes:

@@ -150,9 +150,7 @@ def check_holdings(
 
     """
     recorded = read_recorded(place, manifest)
-    for file in recorded.files:
-        require_unchanged(file, paranoid=paranoid, hint=HINT)
-    count = _decode_all(recorded, progress) if paranoid else _decode_some(recorded, draw)
+    count = _check_recorded(recorded, paranoid=paranoid, progress=progress, draw=draw)
     seen = "hashed" if paranoid else "unchanged"
     return (
         f"{len(recorded.files)} files {seen}, {count} of {manifest.dataset.rows} rows decoded: all as stated"
@@ -183,9 +181,10 @@ def open_checked(place: Workplace, manifest: Manifest, *, paranoid: bool = False
         PerturbError: see `check_holdings` and `datasets.open_source`.
 
     """
-    check_holdings(place, manifest, paranoid=paranoid)
-    leaves = read_fingerprint(place.fingerprint).fingerprint.leaves
-    return CheckedSource(open_source(place.profile, cache_dir=place.cache_dir), manifest, leaves)
+    recorded = read_recorded(place, manifest)
+    _check_recorded(recorded, paranoid=paranoid, progress=None, draw=secrets.randbelow)
+    source = open_source(place.profile, cache_dir=place.cache_dir)
+    return CheckedSource(source, manifest, recorded.fingerprint.leaves)
 
 
 def require_engine(manifest: Manifest, engine: Engine) -> None:
@@ -203,6 +202,15 @@ def require_engine(manifest: Manifest, engine: Engine) -> None:
             engine.model_digest,
             hint=HINT,
         )
+
+
+def _check_recorded(
+    recorded: Recorded, *, paranoid: bool, progress: Progress | None, draw: Callable[[int], int]
+) -> int:
+    """Checks 4 and 5; return the number of rows that were decoded."""
+    for file in recorded.files:
+        require_unchanged(file, paranoid=paranoid, hint=HINT)
+    return _decode_all(recorded, progress) if paranoid else _decode_some(recorded, draw)
 
 
 def _decode_some(recorded: Recorded, draw: Callable[[int], int]) -> int:

@@ -7,6 +7,7 @@ where the program lies. What Snakemake says goes to `logs/snakemake.log` there.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -72,8 +73,11 @@ def run_workflow(
     log = plan.place.log("snakemake")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = command_of(plan, targets, cores=cores, paranoid=paranoid)
+    environment = {**os.environ, "PERTURB_CACHE_DIR": str(plan.place.cache_dir)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
         try:
             while process.poll() is None:
                 show(take_standing(plan), _newest_step(log))

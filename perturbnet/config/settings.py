@@ -104,6 +104,9 @@ class Settings:
         "float64",
         "engine of verdicts; float64 and integer give the same bits everywhere",
     )
+    paranoid: bool = _validator(
+        "PERTURB_PARANOID", Flag(), "false", "at start, hash every file and decode every row of the data set"
+    )
     # Rounds.
     timeout_seconds: Decimal = _validator(
         "PERTURB_TIMEOUT_SECONDS", Number("0.5", "600"), "20", "a miner's deadline", unit="s"

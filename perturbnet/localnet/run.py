@@ -20,9 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from perturbnet.bootstrap.holdings import open_checked, open_manifest
+from perturbnet.bootstrap.plan import Plan as Preparation
+from perturbnet.bootstrap.records import Workplace
+from perturbnet.bootstrap.running import ensure
 from perturbnet.chain import LocalChain, WeightsOnChain
 from perturbnet.config import load_settings, registry
-from perturbnet.datasets import ImageSource, open_source
+from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError
 from perturbnet.ledger import BlobStore
 from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
@@ -65,13 +69,18 @@ def run_localnet(plan: Plan, console: Console) -> Outcome:
 
 
 def _prepare(plan: Plan, progress: Progress) -> ImageSource:
+    """Have what the processes will ask for: the manifest and all it names. Only what is rendered is made."""
     bar = progress.add_task("images", total=None)
-    cache_dir = plan.cache_dir.expanduser()
-    source = open_source(
-        plan.profile,
-        cache_dir=cache_dir,
-        progress=lambda done, total: progress.update(bar, completed=done, total=total),
-    )
+    place = Workplace(plan.cache_dir.expanduser().absolute(), plan.profile)
+    preparation = Preparation(place)
+    if not preparation.from_hub:
+        ensure(
+            preparation,
+            show=lambda standing, _: progress.update(
+                bar, completed=standing.rows_done, total=standing.rows_total
+            ),
+        )
+    source = open_checked(place, open_manifest(place))
     progress.update(bar, completed=source.identity.rows, total=source.identity.rows)
     return source
 

@@ -4,6 +4,8 @@ Rules
 - One deadline, from the moment the request arrived. A reserve is kept back for the step under way when it
   passes, for encoding and for sending; it is what one step took at warm-up, doubled.
 - What is sent was verified as bytes: encoded, decoded, every gate, both labels, by `perturbnet.verification`.
+- A challenge made under another protocol fingerprint is answered too, for what is sent is verified here; the
+  difference is logged, once for each validator, because label and verdict may differ there.
 - One search at a time, in one thread, because the model is shared; a search that would begin too late is not
   begun, and one whose request was cancelled while it waited neither.
 """
@@ -53,9 +55,11 @@ class MinerService:
     seed_text: str
     clock: Clock
     keepsakes: Keepsakes | None = None
+    protocol_fingerprint: str | None = None  # of this node's manifest; None compares with nothing
     reserve_s: float = MINIMUM_RESERVE_S
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "attack"))
     _answered: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _strangers: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
     def warm_up(self) -> None:
         """Take one step of a search twice; the time the second one took, doubled, is kept back."""
@@ -77,6 +81,7 @@ class MinerService:
         deadline = Deadline(self.clock, received_s + challenge.timeout_seconds - self.reserve_s)
         task, left_s = challenge.task_id, deadline.remaining_s
         log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
+        self._compare(challenge.protocol_fingerprint, caller)
         self._remember(challenge)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._worker, self._respond, challenge, deadline)
@@ -169,6 +174,21 @@ class MinerService:
             task_id=challenge.task_id,
             challenge_id=challenge.challenge_id,
             reason=shown[:MAX_REASON_CHARACTERS],
+        )
+
+    def _compare(self, theirs: str, caller: str) -> None:
+        """Say once that a validator works with another manifest than this miner."""
+        if self.protocol_fingerprint in (None, theirs) or (caller, theirs) in self._strangers:
+            return
+        self._strangers[caller, theirs] = None
+        while len(self._strangers) > REMEMBERED_TASKS:
+            self._strangers.popitem(last=False)
+        log.warning(
+            "Validator %s has protocol fingerprint %s, this miner %s: other data, another model or another "
+            "wire; `perturb bootstrap` and `perturb manifest` show which",
+            caller,
+            theirs,
+            self.protocol_fingerprint,
         )
 
     def _remember(self, challenge: AttackChallenge) -> None:

@@ -1,4 +1,4 @@
-"""From settings to what a run computes with: rules, policy, and the leaves that record them."""
+"""From settings to what a run computes with: holdings, rules, policy, and the leaves that record them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import hmac
 import platform
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 from perturbnet import __version__
-from perturbnet.classifier import Engine
+from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_engine
+from perturbnet.bootstrap.manifest import Manifest
+from perturbnet.bootstrap.records import Workplace
+from perturbnet.classifier import Engine, open_engine
 from perturbnet.config import Settings
-from perturbnet.datasets import SourceIdentity
+from perturbnet.datasets import ImageSource, SourceIdentity
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
-from perturbnet.protocol import Rules, protocol_fingerprint
+from perturbnet.protocol import Rules
 from perturbnet.selection import SelectionRules
 from perturbnet.validator.rounds import RoundPolicy
 
@@ -30,6 +33,34 @@ DECIMAL_RULES = (
     "speed_weight",
 )
 LIBRARIES = ("torch", "timm", "numpy", "pillow", "datasets", "bittensor")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a validator holds, compared with its manifest: the model behind an engine, and the data set."""
+
+    manifest: Manifest
+    engine: Engine
+    source: ImageSource
+
+
+def open_held(settings: Settings) -> Held:
+    """Open what `perturb bootstrap` prepared, or refuse it by name; nothing is fetched or repaired here.
+
+    Raises:
+        ArtifactMissing: there is no manifest, or something it names is gone; the hint says how to make it.
+        DigestMismatch: files, rows, decoder or model are not what the manifest names.
+        PerturbError: see `classifier.open_engine` and `datasets.open_source`.
+
+    """
+    place = Workplace(settings.cache_dir, settings.profile)
+    manifest = open_manifest(place)
+    source = open_checked(place, manifest, paranoid=settings.paranoid)
+    engine = open_engine(
+        settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=settings.engine
+    )
+    require_engine(manifest, engine)
+    return Held(manifest, engine, source)
 
 
 def build_rules(settings: Settings) -> Rules:
@@ -102,13 +133,6 @@ def build_config_leaf(
         dataset=asdict(identity),
         fingerprint=identity.fingerprint,
         protocol_fingerprint=fingerprint,
-    )
-
-
-def fingerprint_protocol(rules: Rules, engine: Engine, identity: SourceIdentity) -> str:
-    """Names everything a verdict depends on; validator and miner compare it."""
-    return protocol_fingerprint(
-        rules, model_digest=engine.model_digest, dataset_fingerprint=identity.fingerprint
     )
 
 

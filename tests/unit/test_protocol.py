@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -375,21 +374,6 @@ def test_the_signed_payload_is_pinned() -> None:
 )
 def test_the_signed_payload_holds_every_part(change: dict[str, Any]) -> None:
     assert payload(**change) != payload()
-
-
-def test_the_fingerprint_names_rules_model_and_data() -> None:
-    def fingerprint(changes: dict[str, Any] | None = None, model: str = DIGEST, data: str = DIGEST) -> str:
-        rules = Rules(**{**RULES, **(changes or {})})
-        return protocol.protocol_fingerprint(rules, model_digest=model, dataset_fingerprint=data)
-
-    changed: list[Callable[[], str]] = [
-        fingerprint,
-        lambda: fingerprint({"min_ssim": "0.97"}),
-        lambda: fingerprint(model="00" * 32),
-        lambda: fingerprint(data="00" * 32),
-    ]
-    assert len({make() for make in changed}) == 4
-    assert len(fingerprint()) == 64
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (11, 11), (160, 213), (500, 375), (2000, 3000)])

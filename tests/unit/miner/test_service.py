@@ -341,3 +341,21 @@ def test_only_so_many_tasks_are_remembered(make: Make, caplog: pytest.LogCapture
 
     asyncio.run(main())
     assert ["unknown task" in line for line in caplog.messages[-2:]] == [True, False]
+
+
+def test_another_protocol_fingerprint_is_answered_and_named_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make(protocol_fingerprint="a" * 64)
+    with caplog.at_level(logging.WARNING):
+        responses = [ask(service, challenge()) for _ in range(2)]
+    assert all(response.perturbed_image_b64 for response in responses)
+    named = [
+        record.getMessage() for record in caplog.records if "protocol fingerprint" in record.getMessage()
+    ]
+    assert len(named) == 1
+    assert "a" * 64 in named[0]
+    assert "f" * 64 in named[0]
+    caplog.clear()
+    ask(make(protocol_fingerprint="f" * 64), challenge())
+    assert "protocol fingerprint" not in caplog.text

@@ -80,17 +80,6 @@ def test_the_config_leaf_names_model_data_and_environment() -> None:
     leaf.encode()
 
 
-def test_the_protocol_s_fingerprint_changes_with_all_it_names() -> None:
-    rules, engine, source = startup.build_rules(settings()), BlockEngine(), MemorySource()
-    found = {
-        startup.fingerprint_protocol(rules, engine, source.identity),
-        startup.fingerprint_protocol(rules.model_copy(update={"version": 2}), engine, source.identity),
-        startup.fingerprint_protocol(rules, BlockEngine("other"), source.identity),
-        startup.fingerprint_protocol(rules, engine, MemorySource(name="other").identity),
-    }
-    assert len(found) == 4
-
-
 def test_secrets_are_fresh_unless_a_local_network_asks_for_the_same() -> None:
     fresh = startup.secret_source(None)
     assert len({fresh(0), fresh(0), fresh(1)}) == 3
