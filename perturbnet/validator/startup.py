@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import platform
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 
 from perturbnet import __version__
 from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_engine
@@ -32,7 +30,6 @@ DECIMAL_RULES = (
     "perturbation_weight",
     "speed_weight",
 )
-LIBRARIES = ("torch", "timm", "numpy", "pillow", "datasets", "bittensor")
 
 
 @dataclass(frozen=True)
@@ -134,12 +131,6 @@ def build_config_leaf(
         fingerprint=identity.fingerprint,
         protocol_fingerprint=fingerprint,
     )
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions of what computes; never part of a verdict."""
-    found = {name: version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
 def secret_source(seed: str | None) -> Callable[[int], bytes]:

@@ -1,0 +1,42 @@
+"""What computes: processors, driver, libraries. Recorded with what a validator says, never in a verdict.
+
+Two machines that differ in any of this must still give the same bits; if ever they don't, this says where to
+look. Sources: proc(5) for `/proc/cpuinfo`; NVIDIA's driver README for `/proc/driver/nvidia/version`.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+LIBRARIES = ("torch", "timm", "numpy", "numba", "pillow", "datasets", "bittensor")
+_CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
+_DRIVER = re.compile(r"\b(\d+\.\d+(?:\.\d+)*)\b")
+_MOST_CHARACTERS = 200
+
+
+def describe_environment(*, proc: Path = Path("/proc")) -> dict[str, str]:
+    """Python, machine, CPU with torch's instruction set, GPUs with their driver, and library versions."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu": _find(_CPU, proc / "cpuinfo") or platform.processor() or "unknown",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))) or "none",
+        "driver": _find(_DRIVER, proc / "driver" / "nvidia" / "version") or "none",
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _find(pattern: re.Pattern[str], file: Path) -> str:
+    """The first match in a file of the system, cut to a reasonable length; empty where there is none."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = pattern.search(text)
+    return found[1].strip()[:_MOST_CHARACTERS] if found else ""
