@@ -19,6 +19,18 @@ _TITLES = {
     Step.LABELS: "labels and logits recomputed",
     Step.WEIGHTS: "weights follow from the histories",
 }
+# What a step has looked at; where that is nothing, it does not say that it holds.
+_COUNTED = {
+    Step.SIGNATURE: "signatures of the checkpoint",
+    Step.ANCHORS: "anchors",
+    Step.LEAVES: "leaves",
+    Step.SEQUENCE: "leaves",
+    Step.DRAWS: "draws",
+    Step.CHALLENGES: "challenges",
+    Step.ANSWERS: "receipts recomputed",
+    Step.LABELS: "labels recomputed",
+    Step.WEIGHTS: "weight vectors",
+}
 
 
 def summarise(part: Part) -> list[str]:
@@ -32,7 +44,8 @@ def summarise(part: Part) -> list[str]:
     lines += _counts("Attested, not verified: the validator's word", report.attested)
     lines += _counts("Not looked at", report.unchecked)
     lines += _findings(report)
-    verdict = f"{len(report.findings)} findings" if report.findings else "Nothing found"
+    count = len(report.findings)
+    verdict = "Nothing found" if not count else "1 finding" if count == 1 else f"{count} findings"
     return [*lines, "", f"{verdict} in {part.seconds:.0f} s"]
 
 
@@ -45,11 +58,7 @@ def _verdict(step: Step, part: Part, found: int) -> str:
         return "other part"
     if step not in rounds and not scope.history:
         return "other part"
-    if step is Step.LABELS and not part.report.checked["labels recomputed"]:
-        return "not checked"
-    if step is Step.ANSWERS and not part.report.checked["signatures"]:
-        return "not checked"
-    return "holds"
+    return "holds" if part.report.checked[_COUNTED[step]] else "not checked"
 
 
 def _counts(title: str, counts: Counter[str]) -> list[str]:
