@@ -13,6 +13,7 @@ from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_e
 from perturbnet.bootstrap.manifest import Manifest
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.classifier import Engine, open_engine
+from perturbnet.classifier.environment import describe_environment
 from perturbnet.config import Settings
 from perturbnet.datasets import ImageSource, SourceIdentity
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
