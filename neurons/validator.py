@@ -25,7 +25,9 @@ from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
+from perturbnet.validator.publication import Publication, open_publication
 from perturbnet.validator.rounds import Rounds
+from perturbnet.validator.signing import begin_log
 from perturbnet.validator.weight_setting import WeightSetter
 
 log = logging.getLogger("validator")
@@ -38,6 +40,7 @@ class Validator:
     settings: Settings
     rounds: Rounds
     weights: WeightSetter
+    publication: Publication | None
     mirror: Mirror
     clock: Clock
 
@@ -75,6 +78,8 @@ class Validator:
         )
         self.mirror.send(summarise(receipts), step=state.rounds)
         await self.weights.run()
+        if self.publication is not None:
+            await self.publication.run()
         return True
 
     async def _attempt(self, work: Callable[[], Awaitable[bool]]) -> bool:
@@ -110,6 +115,10 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
         log.warning(
             "uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid
         )
+    log_source = begin_log(
+        journal, settings.state_dir, keypair, network=settings.network, netuid=settings.netuid, clock=clock
+    )
+    publication = await open_publication(settings, journal, chain, keypair, log_source)
     held = await asyncio.to_thread(startup.open_held, settings)
     engine, source, fingerprint = held.engine, held.source, held.manifest.digest
     rules = startup.build_rules(settings)
@@ -133,7 +142,7 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock)
     weights = WeightSetter(journal, chain, keypair)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
-    return Validator(settings, rounds, weights, mirror, clock)
+    return Validator(settings, rounds, weights, publication, mirror, clock)
 
 
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:

@@ -194,6 +194,29 @@ class Settings:
         "age at which entries are published (unset: the reveal period)",
         unit="blocks",
     )
+    publish_to: str | None = _validator(
+        "PERTURB_PUBLISH_TO", Text(), None, "folder that the log is published in (unset: not published)"
+    )
+    publish_url: str | None = _validator(
+        "PERTURB_PUBLISH_URL",
+        Text(r"https?://[!-~]{1,120}", "an http(s):// address of at most 128 characters"),
+        None,
+        "where that folder is read; written on chain with each anchor",
+    )
+    anchor_interval_blocks: int = _validator(
+        "PERTURB_ANCHOR_INTERVAL_BLOCKS",
+        Integer(1, 1_000_000),
+        "100",
+        "least distance of two anchors; an epoch pays for 14",
+        unit="blocks",
+    )
+    keep_deltas_rounds: int = _validator(
+        "PERTURB_KEEP_DELTAS_ROUNDS",
+        Integer(0, 2**31),
+        "0",
+        "how long the answers' deltas are kept and published (0: for ever)",
+        unit="rounds",
+    )
     # The chain.
     local_chain: Path | None = _shared(
         "PERTURB_LOCAL_CHAIN", Location(), None, "chain file when NETWORK=local"

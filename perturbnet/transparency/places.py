@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import stat
 import zlib
 from contextlib import suppress
@@ -22,7 +23,7 @@ from perturbnet import __version__
 from perturbnet.artifacts import write_durably
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import BundleError, BundleMissing, LedgerError
-from perturbnet.ledger.folders import make_folder
+from perturbnet.ledger.folders import make_folder, sync_folder
 
 FILE_TIMEOUT_S = 60.0
 _CHUNK = 1 << 16
@@ -56,8 +57,14 @@ class Target(Place, Protocol):
 
         """
 
+    def place(self, name: str, data: bytes, origin: Path) -> None:
+        """As `write`, for bytes that also lie in the file `origin`, which never changes; twice is fine."""
+
     def remove(self, name: str) -> None:
         """Take a file away; none is fine."""
+
+    def remove_folder(self, name: str) -> None:
+        """Take away everything below a name; nothing is fine."""
 
 
 class Folder:
@@ -93,6 +100,27 @@ class Folder:
             write_durably(path, data)
         except OSError as error:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
+
+    def place(self, name: str, data: bytes, origin: Path) -> None:
+        """See `Target`: a second name for the same file where the file system allows it, at no cost."""
+        path = self.path / name
+        try:
+            make_folder(path.parent)
+            path.hardlink_to(origin)
+            sync_folder(path.parent)
+        except FileExistsError:
+            pass
+        except OSError:
+            self.write(name, data)
+
+    def remove_folder(self, name: str) -> None:
+        """See `Target`."""
+        try:
+            shutil.rmtree(self.path / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LedgerError(f"{self.path / name} cannot be removed: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
         """See `Target`; a folder that is empty then goes too."""
@@ -194,6 +222,20 @@ def open_place(place: str | Path) -> Place:
     """
     if isinstance(place, str) and "://" in place:
         return Web(place)
+    return Folder(Path(place).expanduser())
+
+
+def open_target(place: str | Path) -> Target:
+    """The folder that `place` names, to be written to.
+
+    Raises:
+        BundleError: an address; a log is published into a folder, and a web server shows it.
+
+    """
+    if isinstance(place, str) and "://" in place:
+        raise BundleError(
+            f"{place[:200]} cannot be written to: publish into a folder that a web server shows"
+        )
     return Folder(Path(place).expanduser())
 
 
