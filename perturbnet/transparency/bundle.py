@@ -158,7 +158,7 @@ class Bundle:
         """
         if self.size == 0:
             raise BundleError("an empty log: it has no genesis leaf")
-        return read_authority(self.entry(0).leaf, [self._key_leaf(index) for index in self._key_indices()])
+        return read_authority(self.entry(0).leaf, [self._key_leaf(index) for index in self.key_indices()])
 
     def verify_signature(self) -> Authority:
         """Check that the log's own current key signed the checkpoint; returns who that is.
@@ -205,7 +205,8 @@ class Bundle:
         """Close."""
         self.close()
 
-    def _key_indices(self) -> list[int]:
+    def key_indices(self) -> list[int]:
+        """Where the key leaves stand, as `keys.json` says: a hint, ascending; raises BundleError."""
         try:
             data = self.place.read(KEYS, 20 * self.limits.max_key_leaves)
             value = canonical.decode(data)

@@ -111,6 +111,14 @@ def follow_key(authority: Authority, leaf: KeyLeaf) -> Authority:
     return replace(authority, hotkey=leaf.hotkey, key=VerifierKey(authority.origin, _hex(leaf.key)))
 
 
+def follow_keys(authority: Authority, changes: Iterable[Leaf]) -> Authority:
+    """Who may sign after these leaves, of which only key leaves matter; raises as `follow_key`."""
+    for leaf in changes:
+        if isinstance(leaf, KeyLeaf):
+            authority = follow_key(authority, leaf)
+    return authority
+
+
 def read_authority(genesis: Leaf, changes: Iterable[Leaf]) -> Authority:
     """Who may sign a log, from its first leaf and those after it, of which only key leaves matter.
 
@@ -118,11 +126,7 @@ def read_authority(genesis: Leaf, changes: Iterable[Leaf]) -> Authority:
         NoteError: a delegation that does not hold.
 
     """
-    authority = read_genesis(genesis)
-    for leaf in changes:
-        if isinstance(leaf, KeyLeaf):
-            authority = follow_key(authority, leaf)
-    return authority
+    return follow_keys(read_genesis(genesis), changes)
 
 
 def check_owner(authority: Authority, *, hotkey: str, netuid: int) -> None:
