@@ -18,6 +18,7 @@ from perturbnet.commands.audit import audit
 from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.fingerprint import fingerprint
+from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
@@ -161,8 +162,8 @@ def localnet(
 ) -> None:  # fmt: skip
     """Run a whole network on this machine: chain, wallets, one validator, miners good and bad.
 
-    Ends with a table, a contact sheet of what was found, and the folder where it is all kept. Exit code 1
-    when no weights were set.
+    Ends with a table, an audit of its own log, a contact sheet of what was found, and the folder where it is
+    all kept. Exit code 1 when no weights were set, or the audit found something.
     """
     from rich.console import Console
 
@@ -185,6 +186,11 @@ def localnet(
     run.check_overrides(plan)
     outcome = run.run_localnet(plan, Console(stderr=json_file == "-"))
     _write_json(run.outcome_json(plan, outcome), json_file)
+    if not outcome.audit.passed:
+        raise PerturbError(
+            "the network's own log did not pass its audit",
+            hint=f"perturb audit {plan.folder / 'bundle'} shows what was found",
+        )
     if not outcome.weights_set:
         raise PerturbError(
             "no weights were set on chain", hint=f"see {plan.folder / 'logs' / 'validator.log'}"
@@ -274,6 +280,7 @@ def attack(  # noqa: PLR0913 - one for each option
 
 
 main.add_command(audit)
+main.add_command(ledger)
 main.add_command(model)
 main.add_command(data)
 main.add_command(pins)

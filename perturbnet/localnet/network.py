@@ -3,7 +3,8 @@
 FOLDER/chain.sqlite          the chain
 FOLDER/wallets/              throw-away wallets
 FOLDER/validator/            the validator's state: ledger, blobs
-FOLDER/miner-N/              each miner's state
+FOLDER/bundle/               its published log, which anybody can audit
+FOLDER/miner-N/              each miner's state: its answers, and their signed acknowledgements
 FOLDER/logs/NAME.log         what each process said
 """
 
@@ -99,6 +100,11 @@ class LocalNetwork:
     def state_dir(self) -> Path:
         """The validator's state."""
         return self.plan.folder / "validator"
+
+    @property
+    def bundle(self) -> Path:
+        """The validator's published log."""
+        return self.plan.folder / "bundle"
 
     async def create(self) -> LocalChain:
         """Make chain and wallets, and register everybody."""
@@ -204,6 +210,11 @@ class LocalNetwork:
         }
         if name == "validator":
             environment["PERTURB_MAX_ROUNDS"] = str(plan.rounds)
+            environment |= {
+                "PERTURB_PUBLISH_TO": str(self.bundle),
+                "PERTURB_PUBLISH_DELAY_BLOCKS": "0",  # a network of an hour has nothing to hold back
+                "PERTURB_ANCHOR_INTERVAL_BLOCKS": "1",
+            }
             if plan.seed:
                 environment["PERTURB_SECRET_SEED"] = plan.seed
         else:

@@ -15,6 +15,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -31,6 +32,7 @@ from perturbnet.errors import PerturbError
 from perturbnet.ledger import BlobStore
 from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
 from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
+from perturbnet.localnet.self_audit import SelfAudit, audit_itself
 from perturbnet.validator.journal import BLOBS_FOLDER
 
 POLL_S = 0.2
@@ -46,6 +48,7 @@ class Outcome:
     sheet: Path | None
     folder: Path
     seconds: float
+    audit: SelfAudit
 
     @property
     def weights_set(self) -> bool:
@@ -101,7 +104,19 @@ async def _run(plan: Plan, source: ImageSource, progress: Progress, started_s: f
         sheet = plan.folder / SHEET_FILE
         title = f"Perturb local network, {plan.profile} profile"
         drawn = draw_sheet(sheet, title, entries, source, BlobStore(network.state_dir / BLOBS_FOLDER))
-    return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s)
+        bar = progress.add_task("audit", total=None)
+        audit = await audit_itself(network, chain, source, _bar(progress, bar))
+    return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s, audit)
+
+
+def _bar(progress: Progress, bar: TaskID) -> Callable[[str, int, int], None]:
+    """Shows the rounds of an audit; its leaves take no time here."""
+
+    def show(what: str, done: int, of: int) -> None:
+        if what == "rounds":
+            progress.update(bar, completed=done, total=of)
+
+    return show
 
 
 async def _watch(
@@ -166,9 +181,10 @@ def _print(plan: Plan, outcome: Outcome, console: Console) -> None:
     console.print(table_of(outcome.rows))
     state = "set" if outcome.weights_set else "NOT set"
     console.print(f"{plan.rounds} rounds in {outcome.seconds:.0f} s; weights are {state} on chain")
+    console.print(f"Audit          {outcome.audit.line()}", soft_wrap=True, highlight=False)
     if outcome.sheet:
         console.print(f"Contact sheet  {outcome.sheet}", soft_wrap=True)
-    console.print(f"Kept           {outcome.folder} (chain, wallets, ledger, blobs, logs)", soft_wrap=True)
+    console.print(f"Kept           {outcome.folder} (chain, wallets, ledger, bundle, logs)", soft_wrap=True)
     console.print(
         "Next           perturb attack PICTURE --profile reference   attack a picture of your own",
         soft_wrap=True,
@@ -203,6 +219,7 @@ def outcome_json(plan: Plan, outcome: Outcome) -> str:
             "rounds": plan.rounds,
             "seconds": round(outcome.seconds, 3),
             "weights_set": outcome.weights_set,
+            "audit": {"passed": outcome.audit.passed, **outcome.audit.report.to_json()},
             "folder": str(outcome.folder),
             "contact_sheet": str(outcome.sheet) if outcome.sheet else None,
         },

@@ -50,6 +50,17 @@ def test_the_demo_ends_with_weights_and_a_contact_sheet(demo: Demo) -> None:
     assert sum(miner["weight"] for miner in outcome["miners"]) == pytest.approx(1)
 
 
+def test_the_demo_audits_its_own_log_and_its_miners_acknowledgements(demo: Demo) -> None:
+    outcome, folder, printed = demo
+    audit = outcome["audit"]
+    assert audit["passed"], audit["findings"]
+    assert audit["checked"]["anchors"] >= 1
+    assert audit["checked"]["labels recomputed"] >= outcome["rounds"]
+    assert "draws whose segment's key is not public yet" in audit["unchecked"]
+    assert "Audit          nothing found: " in printed
+    assert (folder / "bundle" / "checkpoint").is_file()
+
+
 def test_every_bad_miner_has_its_reject_code_and_no_weight(demo: Demo) -> None:
     outcome, _, _ = demo
     bad = {miner["kind"]: miner for miner in outcome["miners"] if miner["kind"] in EXPECTED}
