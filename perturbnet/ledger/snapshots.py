@@ -55,7 +55,7 @@ def save_snapshot(path: Path, state: LedgerState, root: bytes) -> bool:
     """
     if state.open_round is not None:
         return False
-    content = {"code": _code_digest(), "root": root.hex(), "state": _describe(state)}
+    content = {"code": _code_digest(), "root": root.hex(), "state": describe_state(state)}
     try:
         write_durably(path, canonical.encode({"content": content, "digest": canonical.digest(content)}))
     except OSError as error:
@@ -109,7 +109,8 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _describe(state: LedgerState) -> dict[str, Any]:
+def describe_state(state: LedgerState) -> dict[str, Any]:
+    """The state in integers and strings: the same for the same leaves. An open round is left out."""
     epoch, submission = state.epoch, state.last_submission
     return {
         "size": state.size,

@@ -143,7 +143,8 @@ def add_cosignatures(source: Source, target: Target, witnessed: Note) -> Note:
     current.verify(source.keys)
     if current.text != witnessed.text:
         raise NoteError("the witness signed another checkpoint than the one that is published now")
-    note = current.signed_by(*(line for line in witnessed.signatures if line.name != source.key.name))
+    ours = {(key.name, key.id) for key in source.keys}
+    note = current.signed_by(*(line for line in witnessed.signatures if (line.name, line.key_id) not in ours))
     target.write(CHECKPOINT, note.encode())
     return note
 

@@ -107,7 +107,7 @@ class Publication:
         """
         try:
             block = await self.chain.block()
-            await self._publish(block - await self._delay())
+            await self._publish(block - await read_delay(self.chain, self.delay_blocks))
             await self._anchor(block)
             await asyncio.to_thread(self._forget)
         except LedgerForked:
@@ -116,12 +116,6 @@ class Publication:
             log.error("Not published: %s", error.diagnostics())  # noqa: TRY400 - a sentence
         except ChainError as error:
             log.warning("Not anchored: %s", error.diagnostics())
-
-    async def _delay(self) -> int:
-        if self.delay_blocks is not None:
-            return self.delay_blocks
-        rules = await self.chain.hyperparameters()
-        return (rules.reveal_period_epochs + 1) * rules.tempo if rules.commit_reveal_enabled else 0
 
     async def _publish(self, block: int) -> None:
         state, store = self.journal.state, self.journal.store
@@ -183,6 +177,14 @@ async def open_publication(
     )
     await publication.check()
     return publication
+
+
+async def read_delay(chain: Chain, delay_blocks: int | None) -> int:
+    """How many blocks a leaf is held back: the setting, or the chain's reveal period."""
+    if delay_blocks is not None:
+        return delay_blocks
+    rules = await chain.hyperparameters()
+    return (rules.reveal_period_epochs + 1) * rules.tempo if rules.commit_reveal_enabled else 0
 
 
 async def take_up_anchor(journal: Journal, chain: Chain, hotkey: str) -> Anchor | None:
