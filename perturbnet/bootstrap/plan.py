@@ -188,12 +188,16 @@ def _records(plan: Plan, *, paranoid: bool = False) -> Iterator[_Record]:
     """Every record, each before those that are made from it."""
     place = plan.place
     if plan.from_hub:
-        yield _Record(place.listing, plan.listing)
-    for name in _names(plan):
-        part, fetched = place.part(name), place.fetched(name)
-        yield _Record(fetched, partial(_check_fetched, plan, name))
+        # Of another list every file is another file, whatever its name.
+        yield _Record(place.listing, plan.listing, tuple((place.folder / "fetched").rglob("*.json")))
+    data, weights = _names(plan)
+    for name in (*data, *weights):
+        yield _Record(place.fetched(name), partial(_check_fetched, plan, name))
+    for name in data:
+        part = place.part(name)
         # With the part goes the record of the file, so that the file itself is looked at again.
-        yield _Record(part, partial(_check_part, part, paranoid=paranoid), (leaves_of(part), fetched))
+        beside = leaves_of(part), place.fetched(name)
+        yield _Record(part, partial(_check_part, part, paranoid=paranoid), beside)
     fingerprint = place.fingerprint
     yield _Record(fingerprint, partial(read_fingerprint, fingerprint), (leaves_of(fingerprint),))
     compiled = (plan.artefact_note,) if plan.compiles else ()
@@ -202,11 +206,12 @@ def _records(plan: Plan, *, paranoid: bool = False) -> Iterator[_Record]:
     yield _Record(place.report, partial(require_whole, place.report))
 
 
-def _names(plan: Plan) -> list[str]:
+def _names(plan: Plan) -> tuple[list[str], list[str]]:
+    """The files of the data set and of the weights; none while they are not listed."""
     try:
-        return [*plan.data_files(), *plan.weight_files()]
+        return plan.data_files(), plan.weight_files()
     except ArtifactError:
-        return []  # not listed yet: then there are no records either
+        return [], []
 
 
 def _check_fetched(plan: Plan, name: str) -> None:

@@ -24,7 +24,7 @@ from perturbnet.errors import PerturbError
 
 TELL_EVERY_S = 10.0
 _ONLY_LOOKS = re.compile(
-    r"-[A-Za-z]*[nlDS]|--(dry-?run|lint|report|unlock|summary|detailed-summary|list.*|dag|rulegraph|filegraph|"
+    r"-(?![cjsdk])[A-Za-z]*[nlDS][A-Za-z]*|--(dry-?run|lint|report|unlock|summary|detailed-summary|list.*|dag|rulegraph|filegraph|"
     r"d3dag|version|help|archive|delete-.*|cleanup-.*|print-compilation|touch)(=.*)?|-[htRv]"
 )
 _held: list[int] = []  # descriptors of locks; the kernel releases them when this process ends
