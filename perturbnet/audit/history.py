@@ -43,6 +43,7 @@ class Expected:
     netuid: int
     dataset: SourceIdentity | None = None
     model_digest: str | None = None
+    protocol_fingerprint: str | None = None  # the digest of the manifest that names all of it
 
 
 @dataclass
@@ -193,6 +194,8 @@ class History:
             facts.append(("dataset", asdict(known.dataset), leaf.dataset))
         if known.model_digest is not None:
             facts.append(("model_digest", known.model_digest, leaf.model_digest))
+        if known.protocol_fingerprint is not None:
+            facts.append(("protocol_fingerprint", known.protocol_fingerprint, leaf.protocol_fingerprint))
         for name, expected, got in facts:
             if expected != got:
                 self._find(Step.SEQUENCE, entry, name, expected, got)

@@ -43,8 +43,9 @@ def audit() -> None:
     perturb audit receipt ACKS BUNDLE                     was my answer logged, and how was it judged?
     perturb audit fraud FILE                              two heads of one log that contradict each other
 
-    All options of an audit: perturb audit bundle --help. Exit code 0: nothing found. 1: a finding, or no anchors were given. Times, time-outs and refused
-    connections are the validator's word; the summary prints them as attested, not verified.
+    All options: perturb audit bundle --help. Exit code 0: nothing found; 1: a finding, or no anchors. Times,
+    time-outs and refused connections are the validator's word; the summary prints them as attested, not
+    verified. Data set and model are those that `perturb bootstrap` prepared on this machine.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
 
 
@@ -91,12 +92,13 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
         plan = read_plan(read_file(plan_file).decode()) if plan_file else Plan.of(opened)
         plan.check(opened)
         scope = _scope(plan, part) or Scope.whole(plan.size, since=since, sample=sample)
-        means = open_means(settings, data=not no_data, model=not no_model)
+        means, manifest = open_means(settings, data=not no_data, model=not no_model)
         known = Expected(
             hotkey,
             settings.netuid,
             means.source.identity if means.source else None,
             means.engine.model_digest if means.engine else None,
+            manifest or None,
         )
         done = _run(opened, given, known, means, scope, plan, quiet=json_file == "-")
     _report(done, json_file)

@@ -24,21 +24,30 @@ def audit_settings(profile: str | None, netuid: int | None) -> Settings:
     return load_settings(os.environ, overrides=overrides).settings
 
 
-def open_means(settings: Settings, *, data: bool, model: bool) -> Means:
-    """Open what the scope needs: the data set, and the model with it."""
+def open_means(settings: Settings, *, data: bool, model: bool) -> tuple[Means, str]:
+    """The data set and the model that this machine has prepared, and the digest of their manifest.
+
+    Raises:
+        ArtifactMissing: it has prepared none; the hint says how to.
+        DigestMismatch: something is not what the manifest names.
+
+    """
     from perturbnet.audit.run import Means
+    from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_engine
+    from perturbnet.bootstrap.records import Workplace
     from perturbnet.classifier import CANONICAL, open_engine
-    from perturbnet.datasets import open_source
 
     if not data:
-        return Means()
-    source = open_source(settings.profile, cache_dir=settings.cache_dir)
+        return Means(), ""
+    place = Workplace(settings.cache_dir, settings.profile)
+    manifest = open_manifest(place)
+    source = open_checked(place, manifest, paranoid=settings.paranoid)
     if not model:
-        return Means(source)
+        return Means(source), manifest.digest
     kind = settings.engine if settings.engine in CANONICAL else CANONICAL[0]
-    return Means(
-        source, open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=kind)
-    )
+    engine = open_engine(settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=kind)
+    require_engine(manifest, engine)
+    return Means(source, engine), manifest.digest
 
 
 def read_anchors(given: str | None, hotkey: str, settings: Settings) -> list[Anchor]:

@@ -63,7 +63,8 @@ def _judge_again(outcomes: Sequence[Outcome], answers: Path, opened: Bundle, set
     from perturbnet.errors import ArtifactMissing
     from perturbnet.ledger import BlobStore
 
-    means, bodies = open_means(settings, data=True, model=True), BlobStore(answers)
+    means, _ = open_means(settings, data=True, model=True)
+    bodies = BlobStore(answers)
     for outcome in outcomes:
         digest = outcome.acknowledgement.body_digest
         if digest is None or means.source is None or means.engine is None:

@@ -13,6 +13,8 @@ from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledg
 from perturbnet.audit.findings import Finding, Report
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Progress, Scope, audit_bundle
+from perturbnet.bootstrap.holdings import open_manifest
+from perturbnet.bootstrap.records import Workplace
 from perturbnet.chain import LocalChain
 from perturbnet.classifier import open_engine
 from perturbnet.datasets import ImageSource
@@ -58,7 +60,8 @@ async def audit_itself(
     found = read_commitment(await chain.commitment(hotkey))
     try:
         engine = open_engine(plan.profile, cache_dir=plan.cache_dir.expanduser(), device="cpu")
-        expected = Expected(hotkey, NETUID, source.identity, engine.model_digest)
+        manifest = open_manifest(Workplace(plan.cache_dir.expanduser().absolute(), plan.profile))
+        expected = Expected(hotkey, NETUID, source.identity, engine.model_digest, manifest.digest)
         with open_bundle(network.bundle) as bundle:
             audit = Audit(
                 bundle,

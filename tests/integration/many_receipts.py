@@ -15,8 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from perturbnet.bootstrap.holdings import open_checked, open_manifest
+from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.records import Workplace
+from perturbnet.bootstrap.running import ensure
 from perturbnet.classifier import open_engine, open_oracle
-from perturbnet.datasets import open_source
 from perturbnet.images import decode_base64, decode_png
 from perturbnet.ledger import LedgerStore
 from perturbnet.protocol import AttackChallenge
@@ -68,7 +71,11 @@ def main() -> None:
     """Make the log and publish it."""
     folder, cache, rounds, miners = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     world = make_world(folder, miners=miners, PERTURB_HISTORY_SIZE="5", PERTURB_MIN_PROCESSED_COUNT="5")
-    world.source = open_source("reference", cache_dir=cache)  # type: ignore[assignment]
+    place = Workplace(cache, "reference")
+    ensure(Plan(place), show=lambda _standing, _said: None)
+    manifest = open_manifest(place)
+    world.fingerprint = manifest.digest
+    world.source = open_checked(place, manifest)  # type: ignore[assignment]
     world.engine = open_engine("reference", cache_dir=cache, device="cpu")  # type: ignore[assignment]
     crowd = Crowd(cache)
     world.courier = SigningCourier(

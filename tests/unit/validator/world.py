@@ -117,6 +117,7 @@ class World:
     engine: BlockEngine = field(default_factory=BlockEngine)
     clock: VirtualClock = field(default_factory=VirtualClock)
     environment: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = "f" * 64
     faults: Faults = field(default_factory=Faults)
 
     @property
@@ -138,7 +139,7 @@ class World:
     def _wire(self, journal: Journal) -> Validator:
         settings = load_settings(self._settings()).settings
         rules = startup.build_rules(settings)
-        fingerprint = "f" * 64
+        fingerprint = self.fingerprint
         policy = startup.build_policy(settings, rules, fingerprint)
         hotkey = self.keypair.ss58_address
         config = startup.build_config_leaf(
