@@ -26,105 +26,32 @@ import itertools
 import json
 import re
 import secrets
-import socket
-import struct
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-Where = Literal["api", "resolve", "store"]
+from tests.hub_contents import Repository, describe, entry_of, git_blob
+from tests.hub_faults import Cut, Fault, Headers, IgnoreRange, Short, Slow, Status, Wrong
+from tests.hub_handler import Handler, Request, Server, Where
+
+__all__ = [
+    "Cut",
+    "Fault",
+    "Headers",
+    "HubServer",
+    "IgnoreRange",
+    "Repository",
+    "Request",
+    "Short",
+    "Slow",
+    "Status",
+    "Wrong",
+]
+
 COMMITS_PER_PAGE = 3
-PIECE = 64 << 10
-
-
-@dataclass(frozen=True)
-class Status:
-    """Answer with a status and headers instead."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Announce all of it, send so many bytes, then reset the connection."""
-
-    after: int
-
-
-@dataclass(frozen=True)
-class Short:
-    """Announce and send so many bytes only: a proper answer that is too short."""
-
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """Answer with these bytes instead."""
-
-    data: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class IgnoreRange:
-    """Send all of it with 200, whatever range was asked for."""
-
-
-@dataclass(frozen=True)
-class Slow:
-    """Send so many bytes a second."""
-
-    bytes_per_s: float
-
-
-@dataclass(frozen=True)
-class Headers:
-    """Answer as ever, with other headers."""
-
-    headers: Mapping[str, str]
-
-
-Fault = Status | Cut | Short | Wrong | IgnoreRange | Slow | Headers
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it came."""
-
-    where: Where
-    method: str
-    path: str  # of the file or of the address
-    range: str | None
-    token: str | None
-
-
-@dataclass
-class Repository:
-    """A repository: its commits, newest first, and the files of each."""
-
-    kind: str
-    name: str
-    commits: dict[str, dict[str, bytes]]
-    gated: bool = False
-    lfs: Callable[[str], bool] = lambda path: path.endswith((".parquet", ".safetensors", ".bin"))
-
-    @property
-    def head(self) -> str:
-        return next(iter(self.commits))
-
-    def commit_of(self, revision: str) -> str | None:
-        if revision == "main":
-            return self.head
-        found = [commit for commit in self.commits if len(revision) >= 7 and commit.startswith(revision)]
-        return found[0] if len(found) == 1 else None
 
 
 class HubServer:
@@ -135,11 +62,12 @@ class HubServer:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[Request] = []
         self.token_leaked = 0
+        self.broken: list[BaseException] = []
         self.bytes_sent: dict[str, int] = {}
         self._faults: dict[tuple[Where, str], list[Fault]] = {}
         self._signatures: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        self._servers = [_Server(self, _ApiHandler), _Server(self, _StoreHandler)]
+        self._servers = [Server(self, _ApiHandler), Server(self, _StoreHandler)]
 
     @property
     def endpoint(self) -> str:
@@ -197,6 +125,8 @@ class HubServer:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+        if self.broken and error is None:
+            raise self.broken[0]
 
     def seen(self, request: Request) -> Fault | None:
         """Keep a request; return the fault that is due, if any."""
@@ -218,92 +148,11 @@ class HubServer:
         return self._signatures.get(signature)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, hub: HubServer, handler: type[_Handler]) -> None:
-        self.hub = hub
-        super().__init__(("127.0.0.1", 0), handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is what half of the tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base class
-        """Quiet."""
-
-    @property
-    def hub(self) -> HubServer:
-        return self.server.hub
-
-    @property
-    def bearer(self) -> str | None:
-        return self.headers.get("Authorization")
-
-    def note(self, where: Where, path: str) -> Fault | None:
-        return self.hub.seen(Request(where, self.command, path, self.headers.get("Range"), self.bearer))
-
-    def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def refuse(self, status: int, code: str) -> None:
-        self.answer(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
-
-    def content(self, path: str, data: bytes, fault: Fault | None, headers: Mapping[str, str]) -> None:
-        """Send a file, or the range of it that was asked for, with the fault that is due."""
-        if isinstance(fault, Wrong):
-            data = fault.data
-        start, status = 0, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and not isinstance(fault, IgnoreRange):
-            start, status = int(asked[1]), 206
-            if start >= len(data):
-                self.answer(416, headers={"Content-Range": f"bytes */{len(data)}"})
-                return
-            headers = {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-        body = data[start:]
-        if isinstance(fault, Short):
-            body = body[: fault.bytes]
-        self.send_response(status)
-        extra = fault.headers if isinstance(fault, Headers) else {}
-        for name, value in {"Content-Length": str(len(body)), **headers, **extra}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        self._send(path, body, fault)
-
-    def _send(self, path: str, body: bytes, fault: Fault | None) -> None:
-        limit = fault.after if isinstance(fault, Cut) else len(body)
-        piece = PIECE if not isinstance(fault, Slow) else max(1, int(fault.bytes_per_s / 20))
-        for start in range(0, limit, piece):
-            part = body[start : min(start + piece, limit)]
-            self.wfile.write(part)
-            self.hub.sent(path, len(part))
-            if isinstance(fault, Slow):
-                time.sleep(0.05)
-        if isinstance(fault, Cut):
-            self.wfile.flush()
-            time.sleep(0.05)  # a reset overtakes what the other side has not read yet
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-
-
-class _ApiHandler(_Handler):
-    def do_HEAD(self) -> None:
+class _ApiHandler(Handler):
+    def do_HEAD(self) -> None:  # noqa: N802 - http.server's name
         self.do_GET()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
         address = urlsplit(self.path)
         if address.path.startswith("/api/"):
             self._api(address.path, parse_qs(address.query))
@@ -337,9 +186,9 @@ class _ApiHandler(_Handler):
         elif found[3] == "commits":
             self._commits(repository, path, int(query.get("p", ["0"])[0]))
         elif found[3] == "tree":
-            self._json(200, [_entry(repository, commit, name) for name in repository.commits[commit]])
+            self._json(200, [entry_of(repository, commit, name) for name in repository.commits[commit]])
         else:
-            self._json(200, _info(repository, commit, blobs="blobs" in query))
+            self._json(200, describe(repository, commit, blobs="blobs" in query))
 
     def _admitted(self, kind: str, name: str) -> Repository | None:
         repository = self.hub.repositories.get((kind, name))
@@ -379,7 +228,7 @@ class _ApiHandler(_Handler):
         if isinstance(fault, Headers):
             stated.update(fault.headers)
         if not repository.lfs(path):
-            self.content(path, data, fault, {**stated, "ETag": f'"{_git_blob(data)}"'})
+            self.content(path, data, fault, {**stated, "ETag": f'"{git_blob(data)}"'})
             return
         signed = f"{self.hub.store}/{quote(path)}?signature={self.hub.sign(data)}"
         linked = {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
@@ -391,8 +240,8 @@ class _ApiHandler(_Handler):
         )
 
 
-class _StoreHandler(_Handler):
-    def do_GET(self) -> None:
+class _StoreHandler(Handler):
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
         address = urlsplit(self.path)
         path = unquote(address.path[1:])
         fault = self.note("store", path)
@@ -407,48 +256,3 @@ class _StoreHandler(_Handler):
             self.answer(403, b"<Error>SignatureDoesNotMatch</Error>")
         else:
             self.content(path, data, fault, {"ETag": f'"{hashlib.md5(data).hexdigest()}"'})
-
-
-def _info(repository: Repository, commit: str, *, blobs: bool) -> dict[str, Any]:
-    files = repository.commits[commit]
-    siblings = [
-        _sibling(repository, path, data) if blobs else {"rfilename": path} for path, data in files.items()
-    ]
-    return {
-        "id": repository.name,
-        "sha": commit,
-        "siblings": siblings,
-        "private": False,
-        "tags": [],
-        "downloads": 0,
-    }
-
-
-def _sibling(repository: Repository, path: str, data: bytes) -> dict[str, Any]:
-    stated: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": _git_blob(data)}
-    if repository.lfs(path):
-        digest = hashlib.sha256(data).hexdigest()
-        pointer = (
-            f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(data)}\n".encode()
-        )
-        stated |= {
-            "blobId": _git_blob(pointer),
-            "lfs": {"sha256": digest, "size": len(data), "pointerSize": len(pointer)},
-        }
-    return stated
-
-
-def _entry(repository: Repository, commit: str, path: str) -> dict[str, Any]:
-    sibling = _sibling(repository, path, repository.commits[commit][path])
-    entry: dict[str, Any] = {"type": "file", "path": path, "size": sibling["size"], "oid": sibling["blobId"]}
-    if "lfs" in sibling:
-        entry["lfs"] = {
-            "oid": sibling["lfs"]["sha256"],
-            "size": sibling["size"],
-            "pointerSize": sibling["lfs"]["pointerSize"],
-        }
-    return entry
-
-
-def _git_blob(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
