@@ -165,6 +165,9 @@ def forget_untrue(plan: Plan, *, paranoid: bool = False) -> list[str]:
         said.append(fault)
         for path in (record.path, *record.beside):
             path.unlink(missing_ok=True)
+    if not all(record.exists() for name in _names(plan)[0] for record in _made_of(plan, name)):
+        # Snakemake asks for no file that only something older was made from.
+        plan.place.fingerprint.unlink(missing_ok=True)
     if not said and plan.place.manifest.exists() and plan.place.fingerprint.exists():
         _require_rows(plan)
     return said
@@ -204,6 +207,11 @@ def _records(plan: Plan, *, paranoid: bool = False) -> Iterator[_Record]:
     yield _Record(place.model, partial(_check_model, plan), compiled)
     yield _Record(place.manifest, partial(_check_manifest, plan))
     yield _Record(place.report, partial(require_whole, place.report))
+
+
+def _made_of(plan: Plan, name: str) -> tuple[Path, ...]:
+    """What stands in the records of one file of the data set."""
+    return plan.place.fetched(name), plan.place.part(name), leaves_of(plan.place.part(name))
 
 
 def _names(plan: Plan) -> tuple[list[str], list[str]]:

@@ -162,7 +162,9 @@ def test_4_damage_with_its_date_kept_is_named_and_that_shard_alone_is_fetched_ag
     assert code == 0, said
     assert shard_name(5).rpartition("/")[2] in said
     assert "it is made anew" in said
-    assert {name for name, count in hub.bytes_sent.items() if count != before.get(name)} == {shard_name(5)}
+    assert {name for name, count in hub.bytes_sent.items() if count != before.get(name)} == {shard_name(5)}, (
+        said
+    )
     assert recorded(workflow).fingerprint.root == root
     assert len(list((workflow.cache / "quarantine").iterdir())) == 1
 

@@ -103,6 +103,13 @@ def test_with_a_damaged_shard_goes_what_says_that_it_is_in_place_and_no_other(pl
     assert plan.place.fetched(NAMES[1]).exists() is plan.place.part(NAMES[1]).exists() is False
 
 
+@pytest.mark.parametrize("name", ["fetched", "part", "leaves of a part"])
+def test_without_a_part_the_whole_is_made_again(plan: Plan, name: str) -> None:
+    RECORDS[name](plan).unlink()
+    forget_untrue(plan)
+    assert not plan.place.fingerprint.exists()
+
+
 def test_another_decoder_forgets_the_parts_and_keeps_the_files(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
