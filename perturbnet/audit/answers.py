@@ -144,8 +144,9 @@ class RoundCheck:
         answers = [self._answer(entry, opened, terms, clean) for entry in logged.receipts]
         try:
             judged = judge_answers(task, answers, judge, duplicates=terms.duplicates, clean=before)
-        except ValueError as error:
-            self._find(Step.ANSWERS, opened.position, "rules", "ones that can be read", str(error))
+        except (ValueError, ArithmeticError) as error:  # epsilon and rules are a stranger's text
+            wanted = "ones that can be computed with"
+            self._find(Step.ANSWERS, opened.position, "epsilon, rules", wanted, repr(error))
             return
         block = receipts[0].block if receipts else 0
         expected = {leaf.uid: leaf for leaf in write_receipts(opened, terms, judged, block=block)}

@@ -18,7 +18,7 @@ from perturbnet.audit.history import Expected, History
 from perturbnet.audit.rounds import Log, read_rounds
 from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
-from perturbnet.errors import LedgerError, RowUnreadable
+from perturbnet.errors import DatasetError, LedgerError, RowUnreadable
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import Bundle
@@ -131,6 +131,9 @@ class Audit:
                 pixels = check_skip(skipped, source.read(skipped.leaf.row), rules)
             except RowUnreadable:
                 self.report.checked["skipped rows"] += 1
+                continue
+            except DatasetError as error:
+                self.report.findings.append(skipped_without_reason(skipped.entry, error.message))
                 continue
             if pixels is None:
                 self.report.checked["skipped rows"] += 1

@@ -149,6 +149,7 @@ def test_a_delta_of_another_answer_is_named(honest: Honest) -> None:
     ("values", "field"),
     [
         ({"epsilon": "0.1999"}, "epsilon"),
+        ({"epsilon": "none"}, "epsilon, rules"),
         ({"block": 0}, "block"),
         ({"attempt": 5}, "attempt"),
         ({"task_id": "9-9"}, "task_id"),
@@ -187,6 +188,12 @@ def test_a_row_skipped_without_a_reason_is_named(honest: Honest) -> None:
     place = honest.places(SkipLeaf)[0]
     honest = replace(honest, source=type(honest.source)(honest.source.identity.rows))
     only(honest.audit(), Step.CHALLENGES, place, "reason")
+
+
+def test_a_skip_of_a_row_that_does_not_exist_is_named(honest: Honest) -> None:
+    place = honest.places(SkipLeaf)[0]
+    found = named(honest.audit(tampered(honest, place, row=-1)))
+    assert found == {(Step.DRAWS, place, "row"), (Step.CHALLENGES, place, "reason")}
 
 
 # Epochs, keys, configuration.
