@@ -26,7 +26,11 @@ _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.Decom
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """Which data set this is: repository, revision, split, number of rows, hex SHA-256 of its manifest."""
+    """Which data set this is: repository, revision, split, number of rows, and a digest of what is in it.
+
+    `manifest_digest` is the hex SHA-256 of the manifest's data set section (`bootstrap.manifest`). A source
+    that was opened without a manifest puts there what it can say by itself.
+    """
 
     repository: str
     revision: str
