@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
+from perturbnet.commands.fraud import audit_fraud
 from perturbnet.commands.receipt import audit_receipt
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def audit_anchors(hotkey: str, netuid: int | None, out: Path) -> None:
 
 
 audit.add_command(audit_receipt)
+audit.add_command(audit_fraud)
 
 
 def _run(

@@ -23,6 +23,7 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, _hints
 from perturbnet.transparency.anchors import Anchor, parse_anchors
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.checkpoints import parse_checkpoint
+from perturbnet.transparency.fraud import verify_fraud_proof
 from perturbnet.transparency.notes import parse_note, parse_signing_key, parse_verifier_key
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transport import parse_signed, verify_signed
@@ -132,6 +133,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "anchors": parse_anchors,
     "verifier key": lambda data: parse_verifier_key(data.decode(errors="replace")),
     "signing key": lambda data: parse_signing_key(data.decode(errors="replace")),
+    "fraud proof": verify_fraud_proof,
     "delta": lambda data: apply_delta(CLEAN, data),
     "acknowledgement": lambda data: verify_signed(parse_signed(data)),
     "part": lambda data: read_part(data.decode(errors="replace")),

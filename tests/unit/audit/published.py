@@ -13,9 +13,10 @@ from perturbnet import merkle
 from perturbnet.ledger import Leaf
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor, encode_anchors
 from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
+from perturbnet.transparency.fraud import Statement, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.tiles import encode_entries, tiles_of
-from tests.unit.audit.honest import LOG_KEY, ORIGIN, Honest
+from tests.unit.audit.honest import LOG_KEY, ORIGIN, Honest, tampered
 from tests.unit.validator.world import NETUID
 
 OTHER_KEY = SigningKey.from_seed(ORIGIN, b"\x02" * 32)
@@ -60,6 +61,21 @@ def anchor_of(
     """What an honest validator would have written to the chain for these leaves."""
     root = merkle.root(merkle.leaf_hash(leaf.encode()) for leaf in leaves)
     return Anchor(netuid, len(leaves), root, previous.digest if previous else NO_PREVIOUS, block)
+
+
+def statement_of(leaves: Sequence[Leaf], key: SigningKey = LOG_KEY) -> Statement:
+    """A head that the operator signed, with the delegation of its key."""
+    root = merkle.root(merkle.leaf_hash(leaf.encode()) for leaf in leaves)
+    return Statement(sign_checkpoint(Checkpoint(ORIGIN, len(leaves), root), key), (leaves[0],))
+
+
+def prove_fraud(honest: Honest) -> bytes:
+    """The honest log, and a shorter one that it does not begin with, both signed by the same key."""
+    leaves = honest.leaves()
+    other = tampered(honest, honest.receipts()[0], score_ppb=1)[:-3]
+    hashes = [merkle.leaf_hash(leaf.encode()) for leaf in leaves]
+    first, second = statement_of(other), statement_of(leaves)
+    return write_fraud_proof(first, second, lambda start, stop: merkle.root(hashes[start:stop]))
 
 
 def write_anchors(path: Path, *anchors: Anchor) -> Path:

@@ -18,7 +18,7 @@ from perturbnet.transparency.anchors import encode_anchors
 from perturbnet.transparency.bundle import open_bundle
 from tests.unit.audit.fuzzing import CLEAN, PARSERS, lie, parse_anything, read_anything
 from tests.unit.audit.honest import LOG_KEY, Honest
-from tests.unit.audit.published import anchor_of, publish_honest
+from tests.unit.audit.published import anchor_of, prove_fraud, publish_honest
 from tests.unit.audit.test_acknowledged import signed
 
 QUICK = settings(max_examples=150)
@@ -48,6 +48,7 @@ def samples(honest: Honest, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             "anchors": encode_anchors([anchor_of(honest.leaves())]),
             "verifier key": LOG_KEY.verifier().encode().encode(),
             "signing key": LOG_KEY.encode().encode(),
+            "fraud proof": prove_fraud(honest),
             "delta": encode_delta(CLEAN, CLEAN[::-1]),
             "acknowledgement": signed(honest, honest.receipts()[0]).encode(),
             "part": part.encode().encode(),

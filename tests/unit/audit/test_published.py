@@ -18,8 +18,18 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.delegation import build_key_leaf, read_genesis
+from perturbnet.transparency.fraud import verify_fraud_proof, write_fraud_proof
 from tests.unit.audit.honest import LOG_KEY, Honest, first, named, tampered
-from tests.unit.audit.published import OTHER_KEY, anchor_of, publish, publish_honest, sign_head, write_anchors
+from tests.unit.audit.published import (
+    OTHER_KEY,
+    anchor_of,
+    prove_fraud,
+    publish,
+    publish_honest,
+    sign_head,
+    statement_of,
+    write_anchors,
+)
 from tests.unit.validator.world import NETUID, keypair
 
 
@@ -177,6 +187,20 @@ def test_a_key_leaf_that_is_hidden_is_named(honest: Honest, folder: Path) -> Non
     publish(handed, folder / "log", honest.blobs.folder)
     report = look(folder / "log", honest, anchor_of(handed))
     assert named(report) == {(Step.SIGNATURE, WHOLE_LOG, "key")}
+
+
+def test_two_heads_that_contradict_each_other_are_a_proof_against_their_signer(honest: Honest) -> None:
+    proof = verify_fraud_proof(prove_fraud(honest), hotkey=honest.expected.hotkey)
+    assert f"{honest.expected.hotkey} signed two logs of one name" in proof.describe()
+    with pytest.raises(NoteError, match="not against"):
+        verify_fraud_proof(prove_fraud(honest), hotkey=keypair(9).ss58_address)
+
+
+def test_two_heads_of_a_log_that_only_grew_prove_nothing(honest: Honest) -> None:
+    hashes = [merkle.leaf_hash(leaf.encode()) for leaf in honest.leaves()]
+    older, newer = statement_of(honest.leaves()[:9]), statement_of(honest.leaves())
+    with pytest.raises(BundleError, match="nothing is proven"):
+        write_fraud_proof(older, newer, lambda start, stop: merkle.root(hashes[start:stop]))
 
 
 # Anchors.

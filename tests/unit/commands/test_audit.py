@@ -13,7 +13,7 @@ from perturbnet.chain import LocalChain
 from perturbnet.cli import main
 from perturbnet.errors import Reject
 from tests.unit.audit.honest import HOTKEY, Honest, live, tampered
-from tests.unit.audit.published import anchor_of, publish, publish_honest, write_anchors
+from tests.unit.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
 from tests.unit.audit.test_acknowledged import signed
 from tests.unit.validator.world import NETUID, keypair
 
@@ -142,6 +142,18 @@ def test_receipts_kept_and_broken(honest: Honest, tmp_path: Path) -> None:
     done = perturb("audit", "receipt", file, log, "--netuid", NETUID, "--json", "-")
     assert done.exit_code == 1
     assert [row["status"] for row in json.loads(done.stdout)] == ["left out", "logged", "logged"]
+
+
+def test_a_proof_of_fraud_is_verified_offline(honest: Honest, tmp_path: Path) -> None:
+    file = tmp_path / "two-heads.fraud.json"
+    file.write_bytes(prove_fraud(honest))
+    done = perturb("audit", "fraud", file, "--hotkey", HOTKEY)
+    assert done.exit_code == 0, done.output
+    assert f"Proven: {HOTKEY} signed two logs" in done.output
+    file.write_bytes(file.read_bytes()[:-1])
+    done = perturb("audit", "fraud", file)
+    assert done.exit_code == 3
+    assert perturb("audit", "fraud", tmp_path / "none").exit_code == 1
 
 
 def test_help_teaches_without_loading_a_network() -> None:
