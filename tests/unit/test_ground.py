@@ -159,20 +159,25 @@ class TestDependencies:
         assert PROJECT["project"]["version"] == perturbnet.__version__
 
 
-def test_a_wheel_ships_every_file_of_the_packages(tmp_path: Path) -> None:
+def test_a_wheel_ships_every_file_of_the_packages_and_the_workflow(tmp_path: Path) -> None:
     source = tmp_path / "source"
+    packages, workflow = {"perturbnet", "neurons"}, {"Snakefile", "workflow", "profiles", "config"}
     expected = set()
     for path in committed():
         name = path.relative_to(ROOT)
-        if name.parts[0] in {"perturbnet", "neurons", "pyproject.toml", "LICENSE", "README.md"}:
+        top = name.parts[0]
+        if top in packages | workflow | {"pyproject.toml", "LICENSE", "README.md"}:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source / name)
-            if len(name.parts) > 1:
-                expected.add(name.as_posix())
+        if top in packages:
+            expected.add(name.as_posix())
+        if top in workflow and name.suffix != ".example":
+            expected.add(f"share/perturb/{name.as_posix()}")
     build = "from setuptools import build_meta; build_meta.build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = source.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    names = zipfile.ZipFile(wheel).namelist()
+    shipped = {name.partition(".data/data/")[2] or name for name in names if ".dist-info/" not in name}
     assert shipped == expected
 
 
