@@ -25,7 +25,7 @@ from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.publication import Publication, open_publication
+from perturbnet.validator.publication import Publication, forget_old_deltas, open_publication
 from perturbnet.validator.rounds import Rounds
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.weight_setting import WeightSetter
@@ -80,6 +80,8 @@ class Validator:
         await self.weights.run()
         if self.publication is not None:
             await self.publication.run()
+        else:
+            forget_old_deltas(self.rounds.journal, self.settings.keep_deltas_rounds)
         return True
 
     async def _attempt(self, work: Callable[[], Awaitable[bool]]) -> bool:

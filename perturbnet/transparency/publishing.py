@@ -63,8 +63,8 @@ def published_checkpoint(source: Source, target: Target) -> Checkpoint | None:
     """What is published already; None when nothing is.
 
     Raises:
-        LedgerForked: it is another log, or ours does not begin with it.
-        NoteError: it is malformed, or no key of ours signed it.
+        LedgerForked: it is another log, no key of ours signed it, or ours does not begin with it.
+        NoteError: it is malformed.
 
     """
     try:
@@ -76,7 +76,13 @@ def published_checkpoint(source: Source, target: Target) -> Checkpoint | None:
         raise LedgerForked(
             f"{target} holds the log {found.origin}, not {source.key.name}", hint="publish to another place"
         )
-    note.verify(source.keys)
+    try:
+        note.verify(source.keys)
+    except NoteError as error:
+        raise LedgerForked(
+            f"{target} holds a checkpoint that no key of this log signed: {error.message}",
+            hint="a log of the same name was begun anew, or the place was tampered with; nothing was written",
+        ) from error
     if found.size > source.store.size or source.root_at(found.size) != found.root:
         raise LedgerForked(
             f"{target} shows {found.size} leaves with the root {found.root.hex()[:16]}; this ledger has "
@@ -98,7 +104,7 @@ def publish(
 
     Raises:
         LedgerForked: the place holds a log that ours does not extend.
-        NoteError: its checkpoint is malformed or signed by nobody we know.
+        NoteError: its checkpoint is malformed.
         LedgerError: a file cannot be written.
 
     """

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Horizon:
-    """How far the log is old enough. Each leaf is looked at once."""
+    """How far the log is old enough. Each leaf is looked at once; no cut goes through a round."""
 
     looked_at: int = 0
     newest_block: int = 0
@@ -52,22 +52,18 @@ class Horizon:
     def look(self, entries: Iterable[Entry]) -> None:
         """Take in the leaves from `looked_at` on."""
         for entry in entries:
-            if isinstance(entry.leaf, ChallengeLeaf):
+            if not isinstance(entry.leaf, ReceiptLeaf):
                 self.cuts.append((entry.position, self.newest_block))
             self.newest_block = max(self.newest_block, block_of(entry.leaf))
             self.looked_at = entry.position + 1
 
     def size_at(self, block: int, *, round_is_open: bool) -> int:
-        """The largest cut between rounds before which no leaf is newer than `block`."""
+        """The largest cut between rounds before which no leaf is newer than `block`; blocks may only grow."""
         if not round_is_open and self.newest_block <= block:
             return self.looked_at
-        size = 0
-        for position, newest in self.cuts:
-            if newest <= block:
-                size = position
-        while len(self.cuts) > 1 and self.cuts[1][0] <= size:
+        while len(self.cuts) > 1 and self.cuts[1][1] <= block:
             self.cuts.popleft()
-        return size
+        return self.cuts[0][0] if self.cuts and self.cuts[0][1] <= block else 0
 
 
 @dataclass
@@ -84,7 +80,7 @@ class Publication:
     anchor_interval_blocks: int = 100
     keep_deltas_rounds: int = 0  # 0: for ever
     horizon: Horizon = field(default_factory=Horizon)
-    size: int = -1  # what is published; -1 before the first look
+    size: int = 0  # what is published
 
     async def check(self) -> None:
         """Refuse to go on with a log that the chain or the place contradicts.
@@ -96,7 +92,7 @@ class Publication:
         """
         await take_up_anchor(self.journal, self.chain, self.keypair.ss58_address)
         found = await asyncio.to_thread(published_checkpoint, self.source, self.target)
-        self.size = found.size if found else -1
+        self.size = found.size if found else 0
 
     async def run(self) -> None:
         """Publish what has become old enough, and anchor it when that is due.
@@ -109,7 +105,7 @@ class Publication:
             block = await self.chain.block()
             await self._publish(block - await read_delay(self.chain, self.delay_blocks))
             await self._anchor(block)
-            await asyncio.to_thread(self._forget)
+            await asyncio.to_thread(forget_old_deltas, self.journal, self.keep_deltas_rounds, self.target)
         except LedgerForked:
             raise
         except LedgerError as error:
@@ -144,11 +140,6 @@ class Publication:
         self.journal.store.note_anchor(written, anchor.payload())
         await asyncio.to_thread(write_anchors, self.target, known_anchors(self.journal))
         log.info("Anchored %d leaves at block %d", anchor.size, written)
-
-    def _forget(self) -> None:
-        if self.keep_deltas_rounds and self.journal.state.open_round is None:
-            store, deltas = self.journal.store, self.journal.deltas
-            unpublish_blobs(self.target, forget_deltas(store, deltas, keep_rounds=self.keep_deltas_rounds))
 
 
 async def open_publication(
@@ -185,6 +176,15 @@ async def read_delay(chain: Chain, delay_blocks: int | None) -> int:
         return delay_blocks
     rules = await chain.hyperparameters()
     return (rules.reveal_period_epochs + 1) * rules.tempo if rules.commit_reveal_enabled else 0
+
+
+def forget_old_deltas(journal: Journal, keep_rounds: int, target: Target | None = None) -> None:
+    """Forget the deltas of old rounds, here and where they are published; 0 keeps all."""
+    if not keep_rounds or journal.state.open_round is not None:
+        return
+    forgotten = forget_deltas(journal.store, journal.deltas, keep_rounds=keep_rounds)
+    if target is not None:
+        unpublish_blobs(target, forgotten)
 
 
 async def take_up_anchor(journal: Journal, chain: Chain, hotkey: str) -> Anchor | None:

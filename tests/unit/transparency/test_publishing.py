@@ -135,7 +135,7 @@ def test_another_s_place_is_refused(published: SignedLog, tmp_path: Path) -> Non
 
 def test_a_checkpoint_that_none_of_our_keys_signed_is_refused(published: SignedLog) -> None:
     stranger = Source(published.store, published.deltas, SigningKey.from_seed(published.key.name, b"\7" * 32))
-    with pytest.raises(NoteError, match="no known key"):
+    with pytest.raises(LedgerForked, match="that no key of this log signed"):
         published_checkpoint(stranger, published.target)
 
 
