@@ -8,6 +8,7 @@ where the program lies. What Snakemake says goes to `logs/snakemake.log` there.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -112,18 +113,13 @@ def _newest_step(log: Path) -> str:
 
 
 def _what_failed(log: Path) -> str:
-    """What our own commands said before they failed, each once; else the end of the log."""
-    lines = _tail(log)
-    found: list[str] = []
-    for number, line in enumerate(lines):
-        if line.startswith(_SAID) and not line.endswith("made anew"):
-            said = [line.removeprefix(_SAID)]
-            for following in lines[number + 1 :]:
-                if not following.strip() or following.startswith(("=", "[", _SAID)):
-                    break
-                said.append(following)
-            found.append("\n".join(said))
-    return "\n".join(dict.fromkeys(found)) or "\n".join(lines[-12:])
+    """What our own commands said before they failed, each once; else the end of the log.
+
+    Snakemake shows the log of a failed step between two rulers.
+    """
+    blocks = re.findall(r"^Logfile [^\n]*:\n=+\n(.*?)^=+$", "\n".join(_tail(log)), re.MULTILINE | re.DOTALL)
+    said = [block.rpartition(_SAID)[2].strip() for block in blocks]
+    return "\n".join(dict.fromkeys(said)) or "\n".join(_tail(log)[-12:])
 
 
 def _tail(log: Path) -> list[str]:

@@ -61,11 +61,15 @@ def update(
 ) -> None:
     """After a download: write full commits, digests, sizes and the number of rows into the pins.
 
+    After a whole bootstrap the manifest's digest too: then every node must come to the same one.
+
     Every file in the cache is hashed first and must be what the hub has. Prints the change as a diff. Review
     it before you commit it: from then on every node compares with these digests.
     """
     from perturbnet.artifacts import write_durably
+    from perturbnet.bootstrap.manifest import read_manifest
     from perturbnet.bootstrap.pins import diff_pins, format_pins, read_profile_pins, updated
+    from perturbnet.bootstrap.records import Workplace
     from perturbnet.errors import ArtifactError
 
     settings = read_settings(profile)
@@ -76,7 +80,11 @@ def update(
         raise click.UsageError(f"the profile {settings.profile} pins nothing on the hub")
     rows = _verify_all(listing, settings.cache_dir / "hub")
     before = target.read_text(encoding="utf-8") if target.exists() else ""
-    after = format_pins(updated(stated, listing, rows))
+    fresh = updated(stated, listing, rows)
+    place = Workplace(settings.cache_dir, settings.profile)
+    if place.manifest.exists():
+        fresh["manifest"] = read_manifest(place.manifest).digest
+    after = format_pins(fresh)
     difference = diff_pins(before, after, target.name)
     click.echo(difference or "the pins are what was downloaded already", nl=not difference)
     if difference and check:
