@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from perturbnet.ledger.folders import make_folder, sync_folder
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x50525442  # "PRTB"
 LOCK_WAIT_S = 1.0
+_MAGIC = b"SQLite format 3\0"
+_HEADER = struct.Struct(">60xi4xi")  # user version at byte 60, application id at byte 68
 _SCHEMA = f"""
 CREATE TABLE leaves (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL
@@ -192,11 +195,7 @@ def _look(path: Path) -> None:
     """Refuse what is not a ledger of this version, without changing a byte."""
     if path.is_file() and path.stat().st_size == 0:
         raise LedgerCorrupt(f"{path} is empty; a ledger never is", hint=_UNTOUCHED)
-    with (
-        named_errors(path, "cannot open it"),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db,
-    ):
-        application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    application, version = _identity(path)
     if application != APPLICATION_ID:
         raise LedgerCorrupt(
             f"{path} is an SQLite file of another program: application id {application:#x}, "
@@ -208,6 +207,27 @@ def _look(path: Path) -> None:
             f"{path}: schema version {version}, this program knows {SCHEMA_VERSION}",
             hint=_OLD if version < SCHEMA_VERSION else _UNTOUCHED,
         )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The file's application id and version. Beside a journal only its header counts.
+
+    A power cut while the journal is copied into the file leaves pages of two ages there. SQLite repairs that
+    from the journal, when it opens both; without one the file is all there is, and it has to be whole.
+    """
+    journal = path.with_name(f"{path.name}-wal")
+    if journal.exists() and journal.stat().st_size:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+            raise LedgerCorrupt(f"{path} is not a readable ledger: file is not a database", hint=_UNTOUCHED)
+        version, application = _HEADER.unpack(header)
+        return application, version
+    with (
+        named_errors(path, "cannot open it"),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db,
+    ):
+        return _pragma(db, "application_id"), _pragma(db, "user_version")
 
 
 def _take(db: sqlite3.Connection) -> None:
