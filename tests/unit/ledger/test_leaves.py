@@ -32,6 +32,24 @@ def test_round_trip(leaf: Leaf) -> None:
     assert canonical.decode(data)["kind"] == leaf.kind  # type: ignore[call-overload, index]
 
 
+@given(st.sampled_from(KINDS).flatmap(any_leaf))
+def test_the_quick_way_writes_what_the_general_encoder_writes(leaf: Leaf) -> None:
+    assert leaf.encode() == canonical.encode({"kind": leaf.kind, **vars(leaf)})
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_the_quick_way_escapes_as_the_general_encoder_does(reason: str) -> None:
+    """Any text, lone surrogates too."""
+    leaf = SkipLeaf(0, 1, 2, reason)
+    try:
+        expected = canonical.encode({"kind": "skip", **vars(leaf)})
+    except canonical.NotCanonical:
+        with pytest.raises(LedgerError, match="lone surrogate"):
+            leaf.encode()
+        return
+    assert leaf.encode() == expected
+
+
 def test_written_form_is_pinned() -> None:
     assert (
         SkipLeaf(0, 1, 2, "tórn").encode()
