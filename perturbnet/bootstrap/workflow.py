@@ -3,7 +3,7 @@
 Snakemake's own lock is a folder that kill -9 leaves behind; ours is the kernel's (flock) and is held by the
 process itself, from before the first look at the records to its end. A second bootstrap of the same profile
 waits and then finds nothing to do. Whoever only looks (`--dry-run`, `--lint`, `--report` and such) takes no
-lock and forgets no record.
+lock and forgets no record, and so does who runs another workflow.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from perturbnet.bootstrap.plan import Plan, forget_untrue, plan_from
 from perturbnet.bootstrap.progress import take_standing
 from perturbnet.errors import PerturbError
 
+TARGETS = ("bootstrap", "dataset", "weights", "model", "fingerprint")
 TELL_EVERY_S = 10.0
 _ONLY_LOOKS = re.compile(
     r"-(?![cjsdk])[A-Za-z]*[nlDS][A-Za-z]*|--(dry-?run|lint|report|unlock|summary|detailed-summary|list.*|dag|rulegraph|filegraph|"
     r"d3dag|version|help|archive|delete-.*|cleanup-.*|print-compilation|touch)(=.*)?|-[htRv]"
 )
+_OTHERS = re.compile(r"audit|export")  # targets of other workflows, which neither lock nor change the records
 _held: list[int] = []  # descriptors of locks; the kernel releases them when this process ends
 
 Files = Callable[..., list[str]]
@@ -41,7 +43,9 @@ def open_plan(config: Mapping[str, Any], *, main: bool, arguments: Sequence[str]
     """
     plan = plan_from(config, os.environ)
     argv = sys.argv[1:] if arguments is None else arguments
-    if main and not any(_ONLY_LOOKS.fullmatch(argument) for argument in argv):
+    only_looks = any(_ONLY_LOOKS.fullmatch(argument) for argument in argv)
+    elsewhere = any(_OTHERS.fullmatch(argument) for argument in argv) and not set(TARGETS) & set(argv)
+    if main and not only_looks and not elsewhere:
         _lock(plan)
         for sentence in forget_untrue(plan, paranoid=bool(config.get("paranoid"))):
             _say(f"{sentence}: it is made anew")

@@ -22,24 +22,30 @@ rule audit:
     # Prints the report again at every call; exit code 1 when it holds a finding.
     input:
         audited.parts(),
+    log:
+        audited.log("audit"),
     params:
         report=audited.report,
     shell:
-        "perturb audit merge {input:q} --json {params.report:q}"
+        "perturb audit merge {input:q} --json {params.report:q} 2>&1 | tee {log:q}"
 
 
 rule audit_plan:
     output:
         audited.plan,
+    log:
+        audited.log("plan"),
     params:
         bundle=audited.bundle,
     shell:
-        "perturb audit plan {params.bundle:q} --out {output:q}"
+        "perturb audit plan {params.bundle:q} --out {output:q} &> {log:q}"
 
 
 rule audit_anchors:
     output:
         audited.anchors,
+    log:
+        audited.log("anchors"),
     params:
         source=audited.anchors_from,
         hotkey=audited.hotkey,
@@ -47,7 +53,7 @@ rule audit_anchors:
     shell:
         "if [ {params.source:q} = chain ];"
         " then perturb audit anchors --hotkey {params.hotkey:q} {params.options} --out {output:q};"
-        " else cp {params.source:q} {output:q}; fi"
+        " else cp {params.source:q} {output:q}; fi &> {log:q}"
 
 
 rule audit_part:

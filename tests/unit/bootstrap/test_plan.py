@@ -172,6 +172,8 @@ def test_who_only_looks_takes_no_lock_and_forgets_nothing(
     config = {"profile": "imagenet100", "pins": str(plan.pins)}
     plan.place.model.write_text("{}")
     workflow.open_plan(config, main=True, arguments=["bootstrap", argument])
+    workflow.open_plan(config, main=True, arguments=["audit"])
+    workflow.open_plan(config, main=False, arguments=["bootstrap"])
     assert plan.place.model.exists()
     assert not (plan.place.folder / "lock").exists()
     workflow.open_plan(config, main=True, arguments=["bootstrap"])
