@@ -42,7 +42,7 @@ def receipts(start: int, count: int = BATCH) -> list[ReceiptLeaf]:
 def _receipt(number: int) -> ReceiptLeaf:
     digest = hashlib.sha256(b"%d" % number).hexdigest()
     return ReceiptLeaf(
-        challenge=number // BATCH * (BATCH + 1),
+        challenge=number // BATCH * BATCH,
         round=number // BATCH,
         block=4_000_000 + number // BATCH * 10,
         challenge_id=digest,

@@ -68,10 +68,12 @@ class Frontier:
 
         The first is the leaf itself, the next the root over 2 leaves if it is the second of them, and so on.
         """
-        completed = [item]
-        for _ in range(_trailing_ones(self.size)):
-            completed.append(node_hash(self._hashes.pop(), completed[-1]))
-        self._hashes.append(completed[-1])
+        completed, rest = [item], self.size
+        while rest & 1:  # one merge for each trailing one of the size
+            item = node_hash(self._hashes.pop(), item)
+            completed.append(item)
+            rest >>= 1
+        self._hashes.append(item)
         self.size += 1
         return completed
 

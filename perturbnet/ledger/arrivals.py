@@ -1,7 +1,8 @@
 """The private tables beside the leaves: what is never published as it stands, or kept for a while only.
 
 - `arrivals`: responses, noted before they are verified; their bodies are blobs.
-- `deltas`: which blobs the receipts of a round name, so that retention finds them.
+- `deltas`: which blobs the receipts of a round name (digests of 32 bytes, one after the other), so that
+  retention finds them.
 - `secrets`: the secret of each epoch, written in the same transaction as its epoch leaf.
 - `anchors`: what was written on chain, in order.
 """
@@ -18,10 +19,7 @@ _BODIES_BEFORE = """
 SELECT DISTINCT body FROM arrivals WHERE challenge < :challenge AND body <> ''
 AND body NOT IN (SELECT body FROM arrivals WHERE challenge >= :challenge) ORDER BY body
 """
-_DELTAS_BEFORE = """
-SELECT DISTINCT digest FROM deltas WHERE challenge < :challenge
-AND digest NOT IN (SELECT digest FROM deltas WHERE challenge >= :challenge) ORDER BY digest
-"""
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,21 @@ class PrivateTables(LedgerFile):
 
     def challenges_with_deltas(self) -> list[int]:
         """The places of the challenges whose receipts name deltas that are still kept, ascending."""
-        return _numbers(self._read("SELECT DISTINCT challenge FROM deltas ORDER BY challenge"))
+        return _numbers(self._read("SELECT challenge FROM deltas ORDER BY challenge"))
 
     def deltas(self, start: int = 0, stop: int | None = None) -> set[str]:
         """The digests of the deltas kept for challenges at leaves from `start` to before `stop`."""
-        query = "SELECT DISTINCT digest FROM deltas WHERE challenge >= ? AND challenge < ?"
-        return _texts(self._read(query, start, 2**62 if stop is None else stop))
+        query = "SELECT digests FROM deltas WHERE challenge >= ? AND challenge < ?"
+        rows = self._read(query, start, 2**62 if stop is None else stop)
+        return {
+            row[0][place : place + _DIGEST_BYTES].hex()
+            for row in rows
+            for place in range(0, len(row[0]), _DIGEST_BYTES)
+        }
 
     def deltas_before(self, challenge: int) -> list[str]:
         """Digests that only receipts of challenges before leaf `challenge` name: blobs that may go."""
-        return [str(row[0]) for row in self._read(_DELTAS_BEFORE, {"challenge": challenge})]
+        return sorted(self.deltas(0, challenge) - self.deltas(challenge))
 
     def forget_deltas(self, before_challenge: int) -> int:
         """Forget which deltas belong to challenges before leaf `before_challenge`; return how many."""

@@ -54,10 +54,7 @@ CREATE TABLE arrivals (
     reject TEXT NOT NULL, body TEXT NOT NULL, nonce TEXT NOT NULL, signature TEXT NOT NULL,
     pixels TEXT NOT NULL, response_ms INTEGER NOT NULL, PRIMARY KEY (challenge, uid)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE deltas (
-    challenge INTEGER NOT NULL REFERENCES leaves(position), digest TEXT NOT NULL,
-    PRIMARY KEY (challenge, digest)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE deltas (challenge INTEGER PRIMARY KEY REFERENCES leaves(position), digests BLOB NOT NULL) STRICT;
 CREATE TABLE anchors (number INTEGER PRIMARY KEY, block INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};

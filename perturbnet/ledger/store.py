@@ -15,18 +15,24 @@ Rules (design: architecture.md, ledger.md)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from perturbnet import merkle
-from perturbnet.errors import LedgerCorrupt
+from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger.arrivals import PrivateTables
 from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
 from perturbnet.merkle import Frontier
 
 PAGE_LEAVES = 512
 STORED_LEVELS = 8
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_INSERT_DELTAS = """
+INSERT INTO deltas VALUES (?, ?) ON CONFLICT (challenge)
+DO UPDATE SET digests = CAST(digests || excluded.digests AS BLOB)
+"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class LedgerStore(PrivateTables):
                 )
                 self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?, ?)", rows)
                 self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
-                self._db.executemany("INSERT OR IGNORE INTO deltas VALUES (?, ?)", _deltas(leaves))
+                self._db.executemany(_INSERT_DELTAS, _deltas(leaves).items())
                 if leaves:
                     self._db.execute("INSERT INTO heads VALUES (?, ?)", (tree.size, tree.root()))
                 if secret is not None:
@@ -236,5 +242,12 @@ def _nodes(position: int, completed: Sequence[bytes]) -> list[tuple[int, int, by
     ]
 
 
-def _deltas(leaves: Sequence[Leaf]) -> list[tuple[int, str]]:
-    return [(leaf.challenge, leaf.delta) for leaf in leaves if isinstance(leaf, ReceiptLeaf) and leaf.delta]
+def _deltas(leaves: Sequence[Leaf]) -> dict[int, bytes]:
+    """The digests that receipts name, by challenge."""
+    found: dict[int, bytes] = {}
+    for leaf in leaves:
+        if isinstance(leaf, ReceiptLeaf) and leaf.delta:
+            if not _DIGEST.fullmatch(leaf.delta):
+                raise LedgerError(f"not recorded: the delta {leaf.delta[:80]!r} is no digest of a blob")
+            found[leaf.challenge] = found.get(leaf.challenge, b"") + bytes.fromhex(leaf.delta)
+    return found
