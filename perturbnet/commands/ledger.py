@@ -98,6 +98,7 @@ def publish(
     Without --size or --all the chain is asked for its block, and leaves younger than
     PERTURB_PUBLISH_DELAY_BLOCKS stay behind. FOLDER never shrinks, and is refused when it holds another log.
     """
+    from perturbnet.errors import LedgerError
     from perturbnet.transparency import publishing
     from perturbnet.transparency.places import open_target
 
@@ -106,6 +107,8 @@ def publish(
         source, target = log_source(journal, settings), open_target(folder)
         if size is None:
             size = journal.state.size if everything else old_enough(settings, journal)
+        if size == 0:
+            raise LedgerError("no leaf is old enough to be published yet", hint="later; or --size, or --all")
         anchors = noted_anchors(journal)
         found = publishing.publish(
             source, target, min(size, journal.state.size), anchors=anchors, progress=progress
