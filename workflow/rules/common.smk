@@ -17,8 +17,12 @@ place = plan.place
 options = shlex.join(plan.options)
 
 # The `perturb` of this very environment, whatever PATH says. Not a param: another path is not another recipe.
-# Braces are doubled twice: here and by Snakemake, which formats the prefix too.
-shell.prefix(f'perturb() {{{{ {shlex.quote(sys.executable)} -m perturbnet.cli "$@"; }}}}; ')
+# A prefix takes the place of Snakemake's own, so that is repeated. Braces are doubled twice: here and by
+# Snakemake, which formats the prefix too.
+shell.prefix(
+    "set -euo pipefail; "
+    f'perturb() {{{{ {shlex.quote(sys.executable)} -m perturbnet.cli "$@"; }}}}; '
+)
 
 
 wildcard_constraints:
