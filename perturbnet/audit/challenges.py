@@ -30,7 +30,7 @@ from perturbnet.verification import Pixels
 
 
 def check_challenge(
-    entry: Entry, leaf: ChallengeLeaf, state: LedgerState, *, skips: int, last_block: int
+    entry: Entry, leaf: ChallengeLeaf, state: LedgerState, *, skips: int
 ) -> Iterator[Finding]:
     """Everything about a challenge that the leaves before it decide.
 
@@ -39,7 +39,6 @@ def check_challenge(
         leaf: the challenge.
         state: the fold of all leaves before it; config, rules and metagraph are there.
         skips: how many draws were skipped since the last challenge.
-        last_block: the block of the last challenge.
 
     """
     if state.config is None or state.rules is None or state.metagraph is None:
@@ -57,9 +56,8 @@ def check_challenge(
     most = min(skips, rules.challenges.get("max_attempts", 0) - 1)
     if not 0 <= leaf.attempt <= most:
         yield _finding(entry, "attempt", f"0 to {most}", leaf.attempt)
-    least = max(last_block, metagraph.block)
-    if leaf.block < least:
-        yield _finding(entry, "block", f"{least} or later", leaf.block)
+    if leaf.block < metagraph.block:
+        yield _finding(entry, "block", f"{metagraph.block} or later", leaf.block)
     yield from _check_selection(entry, leaf, state, rules)
 
 

@@ -44,6 +44,7 @@ class Expected:
     dataset: SourceIdentity | None = None
     model_digest: str | None = None
     protocol_fingerprint: str | None = None  # the digest of the manifest that names all of it
+    anchored: tuple[tuple[int, int], ...] = ()  # (leaves, block) of each anchor from outside, ascending
 
 
 @dataclass
@@ -138,9 +139,8 @@ class History:
                 pass
 
     def _check_challenge(self, entry: Entry, leaf: ChallengeLeaf) -> None:
-        self.report.findings += check_challenge(
-            entry, leaf, self.state, skips=self._skips, last_block=self._last_block
-        )
+        self._check_block(entry, leaf.block)
+        self.report.findings += check_challenge(entry, leaf, self.state, skips=self._skips)
 
     def _check_weights(self, entry: Entry, leaf: WeightsLeaf) -> None:
         """Step 9."""
@@ -218,9 +218,12 @@ class History:
                 self._find(Step.DRAWS, entry, name, expected, got)
 
     def _check_block(self, entry: Entry, block: int) -> None:
-        """Blocks never go back."""
+        """Blocks never go back, and a leaf that an anchor pins is not of a later block than the anchor."""
         if block < self._last_block:
             self._find(Step.SEQUENCE, entry, "block", f"{self._last_block} or later", block)
+        pinned = next((at for size, at in self.expected.anchored if entry.position < size), None)
+        if pinned is not None and block > pinned:
+            self._find(Step.ANCHORS, entry, "block", f"{pinned} or earlier: anchored there", block)
 
     def _check_readable(self, entry: Entry, name: str, read: Callable[[], object]) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from perturbnet.audit.answers import RoundCheck
 from perturbnet.audit.challenges import check_skip, skipped_without_reason
@@ -156,6 +156,8 @@ def audit_bundle(audit: Audit, bundle: Bundle, anchors: Sequence[Anchor]) -> Rep
     if audit.scope.history:
         hinted = check_signature(bundle, audit.expected, audit.report)
         check_anchors(bundle, anchors, audit.expected, audit.report)
+        pinned = tuple(sorted((anchor.size, anchor.block) for anchor in anchors))
+        audit.expected = replace(audit.expected, anchored=pinned)
         history = audit.run_history()
         if audit.scope.size == bundle.size and not history.broken:
             check_authority(hinted, history.authority, audit.report)

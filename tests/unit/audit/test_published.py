@@ -220,6 +220,14 @@ def test_anchors_of_another_subnet_are_named(honest: Honest, folder: Path) -> No
     assert (found.field, found.expected) == ("netuid of an anchor", str(NETUID))
 
 
+def test_a_leaf_from_after_the_block_of_its_anchor_is_named(honest: Honest, folder: Path) -> None:
+    early = replace(anchor_of(honest.leaves()), block=2)
+    report = look(publish_honest(honest, folder / "log"), honest, early)
+    found = first(report, Step.ANCHORS)
+    assert (found.field, found.expected) == ("block", "2 or earlier: anchored there")
+    assert found.leaf > 0
+
+
 def test_anchors_that_do_not_follow_each_other_are_named(
     honest: Honest, folder: Path, anchors: list[Anchor]
 ) -> None:
