@@ -31,6 +31,7 @@ SHARDS, ROWS = 22, 6
 UNDECODABLE = 7 * ROWS + 2  # its bytes are no picture
 KILLED_AFTER = 6
 TARGETS = ("fingerprint", "weights")
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 World = tuple[HubServer, Workflow]
 
 

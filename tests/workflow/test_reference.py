@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from perturbnet.bootstrap.manifest import read_manifest
 from perturbnet.bootstrap.records import Workplace, leaves_of, read_fingerprint
 from perturbnet.datasets.reference import parquet_path
 from tests.workflow.conftest import FINGERPRINT, ROOT, Workflow
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 Prepared = tuple[Workflow, str]
 PROFILE = ("--config", "profile=reference")
 
