@@ -9,8 +9,10 @@ ours: the check of every field, canonical JSON, the tree, the head.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import random
+import shutil
 import sqlite3
 import statistics
 import sys
@@ -74,7 +76,9 @@ def _receipt(number: int) -> ReceiptLeaf:
 
 
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="bench-ledger-"))
+    folder = Path(tempfile.mkdtemp(prefix="bench-ledger-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 def _ours() -> Work:

@@ -5,8 +5,8 @@ Rules (design: architecture.md, ledger.md)
   so SQLite's WAL-reset bug with two connections (3.7.0 to 3.51.2) cannot be met, and a second validator is
   told so.
 - STRICT tables; leaves and heads are never updated or deleted (triggers say no).
-- One transaction writes the leaves, the nodes of the tree they complete (every eighth level: the roots over
-  256, 65,536, ... leaves) and the head: size and root. The tree's frontier in memory follows the commit.
+- One transaction writes the leaves, the nodes of the tree they complete (every fourth level: the roots over
+  16, 256, 4,096, ... leaves) and the head: size and root. The tree's frontier in memory follows the commit.
 - A file that is not this schema, or whose leaves are not as many as its newest head says, or whose hashes do
   not give that head's root, is refused on opening, by name, and never reset (`database`). `verify` hashes
   every byte anew; the validator does so when it starts. Whoever reads leaves gets each compared with its
@@ -27,7 +27,8 @@ from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
 from perturbnet.merkle import Frontier
 
 PAGE_LEAVES = 512
-STORED_LEVELS = 8
+STORED_LEVELS = 4
+TILE_LEVELS = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _INSERT_DELTAS = """
 INSERT INTO deltas VALUES (?, ?) ON CONFLICT (challenge)
@@ -88,12 +89,12 @@ class LedgerStore(PrivateTables):
             LedgerCorrupt: one is missing, or is not what was written.
 
         """
-        for position, (kind, body) in enumerate(self._bodies(start), start=start):
-            yield self._entry(position, kind, body)
+        for position, (kind, stored, body) in enumerate(self._rows(start), start=start):
+            yield self._entry(position, kind, stored, body)
 
     def leaf_bytes(self, start: int, stop: int) -> list[bytes]:
         """The bytes of the leaves from `start` to before `stop`, compared as in `entries`."""
-        return [body for _, (_, body) in zip(range(start, stop), self._bodies(start), strict=False)]
+        return [body for _, (_, _, body) in zip(range(start, stop), self._rows(start), strict=False)]
 
     def root(self) -> bytes:
         """The 32-byte root over all leaves."""
@@ -111,6 +112,10 @@ class LedgerStore(PrivateTables):
             LedgerCorrupt: one is missing.
 
         """
+        return self._hashes(level * TILE_LEVELS // STORED_LEVELS, start, stop)
+
+    def _hashes(self, level: int, start: int, stop: int) -> list[bytes]:
+        """Stored hashes: of leaves at level 0, at level n the roots over 16^n leaves each."""
         if level == 0:
             query = "SELECT hash FROM leaves WHERE position >= ? AND position < ? ORDER BY position"
             rows = self._read(query, start, stop)
@@ -134,9 +139,9 @@ class LedgerStore(PrivateTables):
         """
         tree, heads = Frontier(), self._heads()
         head = next(heads, None)
-        for position, (_, body) in enumerate(self._bodies(0)):
-            for level, index, node in _nodes(position, tree.append(merkle.leaf_hash(body))):
-                if self.hashes(level, index, index + 1) != [node]:
+        for position, (_, stored, _) in enumerate(self._rows(0)):
+            for level, index, node in _nodes(position, tree.append(stored)):
+                if self._hashes(level, index, index + 1) != [node]:
                     raise LedgerCorrupt(f"{self.path}: node {index} of level {level} is not {node.hex()}")
             if head is not None and tree.size == head[0]:
                 self._check_root(*head, tree.root())
@@ -171,11 +176,8 @@ class LedgerStore(PrivateTables):
 
     def _take_up(self) -> Frontier:
         """The frontier from the stored hashes, if they give the newest head."""
-        count, newest = self._read("SELECT COUNT(*), MAX(position) FROM leaves")[0]
-        if count and newest != count - 1:
-            raise LedgerCorrupt(
-                f"{self.path}: {count} leaves, but the newest is leaf {newest}: some are missing"
-            )
+        newest = self._read("SELECT MAX(position) FROM leaves")[0][0]
+        count = 0 if newest is None else newest + 1  # gaps are found where their hashes are read
         heads = self._read("SELECT size, root FROM heads ORDER BY size DESC LIMIT 1")
         size, root = heads[0] if heads else (0, merkle.EMPTY_ROOT)
         if size != count:
@@ -196,7 +198,7 @@ class LedgerStore(PrivateTables):
     def _node(self, level: int, index: int) -> bytes:
         """The root over the leaves `index << level` to before `(index + 1) << level`."""
         stored, below = divmod(level, STORED_LEVELS)
-        return merkle.root(self.hashes(stored, index << below, (index + 1) << below))
+        return merkle.root(self._hashes(stored, index << below, (index + 1) << below))
 
     def _heads(self) -> Iterator[tuple[int, bytes]]:
         query = "SELECT size, root FROM heads WHERE size > ? ORDER BY size LIMIT ?"
@@ -206,8 +208,8 @@ class LedgerStore(PrivateTables):
                 yield size, bytes(root)
             last = page[-1][0]
 
-    def _bodies(self, start: int) -> Iterator[tuple[str, bytes]]:
-        """Kind and bytes of the leaves from `start` on, each compared with its hash."""
+    def _rows(self, start: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Kind, hash and bytes of the leaves from `start` on, the bytes compared with the hash."""
         query = "SELECT position, kind, hash, body FROM leaves WHERE position >= ? ORDER BY position LIMIT ?"
         expected = start
         while page := self._read(query, expected, PAGE_LEAVES):
@@ -219,10 +221,10 @@ class LedgerStore(PrivateTables):
                     raise LedgerCorrupt(
                         f"{self.path}: leaf {position}: expected hash {stored.hex()}, got {got.hex()}"
                     )
-                yield kind, body
+                yield kind, stored, body
                 expected += 1
 
-    def _entry(self, position: int, kind: str, body: bytes) -> Entry:
+    def _entry(self, position: int, kind: str, stored: bytes, body: bytes) -> Entry:
         try:
             leaf = decode_leaf(body)
         except LedgerCorrupt as error:
@@ -231,7 +233,7 @@ class LedgerStore(PrivateTables):
             raise LedgerCorrupt(
                 f"{self.path}: leaf {position}: filed as {kind!r}, but it is a {leaf.kind} leaf"
             )
-        return Entry(position, merkle.leaf_hash(body).hex(), leaf)
+        return Entry(position, stored.hex(), leaf)
 
 
 def _nodes(position: int, completed: Sequence[bytes]) -> list[tuple[int, int, bytes]]:

@@ -103,6 +103,8 @@ BODY = skip(7, "rewritten").encode().hex()
             "node 100 of level 1 is not",
         ),
         ("DELETE FROM nodes WHERE level = 1 AND position = 100", "some are missing"),
+        (f"UPDATE leaves SET hash = x'{HASHED}' WHERE position = 69998", "leaf 69998: expected hash"),
+        ("DELETE FROM leaves WHERE position = 300", "leaf 300 is missing, the next is 301"),
         ("UPDATE heads SET root = zeroblob(32) WHERE size = 20000", "20000 leaves: expected root 0000"),
         ("INSERT INTO heads VALUES (20001, zeroblob(32))", "20001 leaves: expected root 0000"),
     ],
@@ -124,8 +126,7 @@ def test_an_old_leaf_rewritten_is_found_by_verify(
         ("DELETE FROM heads WHERE size = 70000", "70000 leaves, but its newest head is of 60000"),
         ("UPDATE heads SET root = zeroblob(32) WHERE size = 70000", "70000 leaves: expected root 0000"),
         ("UPDATE nodes SET hash = zeroblob(32) WHERE level = 2", "70000 leaves: expected root"),
-        ("DELETE FROM nodes WHERE level = 2", "of the hashes 0 to 1 of level 2 some are missing"),
-        (f"UPDATE leaves SET hash = x'{HASHED}' WHERE position = 69998", "70000 leaves: expected root"),
+        ("DELETE FROM nodes WHERE level = 2", "of the hashes 272 to 273 of level 2 some are missing"),
     ],
 )
 def test_a_tree_that_does_not_give_its_head_is_refused_on_opening(
