@@ -213,7 +213,7 @@ class Settings:
     keep_deltas_rounds: int = _validator(
         "PERTURB_KEEP_DELTAS_ROUNDS",
         Integer(0, 2**31),
-        "0",
+        "5040",
         "how long the answers' deltas are kept and published (0: for ever)",
         unit="rounds",
     )
