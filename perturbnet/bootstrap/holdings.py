@@ -26,7 +26,6 @@ from perturbnet.bootstrap.fingerprint import fingerprint_file, leaf_of, require_
 from perturbnet.bootstrap.manifest import Manifest, build_manifest, read_manifest
 from perturbnet.bootstrap.model import read_model
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint, read_json
-from perturbnet.bootstrap.stock import take_stock
 from perturbnet.bootstrap.witness import require_unchanged
 from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource, SourceIdentity, SourceImage, open_source
@@ -77,6 +76,8 @@ def assemble(place: Workplace, *, listing: Path, pins: Path | None = None) -> Ma
         DatasetError: another number of rows than is pinned.
 
     """
+    from perturbnet.bootstrap.stock import take_stock  # and with it the hub's client, which no neuron needs
+
     recorded = read_fingerprint(place.fingerprint)
     stock = take_stock(place.profile, place.cache_dir, listing=listing, pins=pins)
     found = recorded.fingerprint
