@@ -1,7 +1,7 @@
 """Other runtimes' float32, one thread: how fast a network runs where nobody asks for the same bits.
 
-They are no part of the environment and of no lock (`uv pip install onnxruntime openvino onnxscript`); one that
-is missing is named and left out.
+They are no part of the environment and of no lock (`uv pip install onnxruntime openvino onnxscript`); one
+that is missing is named and left out.
 """
 
 from __future__ import annotations
