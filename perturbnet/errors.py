@@ -151,18 +151,18 @@ class HubRefused(ArtifactError):
 
 
 class HubUnavailable(ArtifactError):
-    """The hub gave no whole answer in several tries. What arrived is kept; the next run goes on from there."""
+    """The hub gave no whole answer in several tries. What arrived is kept; the next run goes on there."""
 
 
 class DiskFull(ArtifactError):
     """There is no room for a file that was asked for."""
 
     def __init__(self, what: str, folder: object, needed: int, free: int, *, reason: str = "") -> None:
-        """Name the file, the folder, the bytes needed and free, and the system's own reason if it gave one."""
+        """Name the file, the folder, the bytes needed and free, and the system's own reason if any."""
         said = f" ({reason})" if reason else ""
         super().__init__(
             f"no room for {what} in {folder}: {needed} bytes needed, {free} free{said}",
-            hint="Free some space, or set PERTURB_CACHE_DIR to a larger disk; what was fetched so far is kept.",
+            hint="Free some space, or set PERTURB_CACHE_DIR to a larger disk; what was fetched is kept.",
         )
         self.folder, self.needed, self.free = folder, needed, free
 

@@ -21,7 +21,10 @@ from perturbnet.artifacts import Pin, read_pins, verify_file
 from perturbnet.errors import ArtifactError, ArtifactMissing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HOW = "Fetch them with `perturb bootstrap` or `snakemake bootstrap` (476 MB), or try it without them: PERTURB_PROFILE=reference."
+_HOW = (
+    "Fetch them with `perturb bootstrap` or `snakemake bootstrap` (476 MB), or try it without them: "
+    "PERTURB_PROFILE=reference."
+)
 
 
 @dataclass(frozen=True, slots=True)

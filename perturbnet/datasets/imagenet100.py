@@ -27,7 +27,7 @@ from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet")
 _FOOTER_BYTES = 1 << 16
-_HOW = "Fetch it with `perturb bootstrap` or `snakemake bootstrap` (about 8 GB; interrupted downloads resume)."
+_HOW = "Fetch it with `perturb bootstrap` or `snakemake bootstrap` (about 8 GB; it resumes when interrupted)."
 
 
 @dataclass(frozen=True, slots=True)
