@@ -79,22 +79,26 @@ def encode_entries(leaves: Sequence[bytes]) -> bytes:
 
 
 def parse_entries(data: bytes, count: int) -> list[bytes]:
-    """The first `count` leaves of an entry bundle.
+    """The first `count` leaves of an entry bundle, which holds those or is full.
 
     Raises:
-        BundleError: it ends before them.
+        BundleError: it ends inside a leaf, or holds another number of leaves.
 
     """
-    leaves = []
+    leaves: list[bytes] = []
     place = 0
-    for number in range(count):
+    while place < len(data):
         length = int.from_bytes(data[place : place + 2], "big")
         leaf = data[place + 2 : place + 2 + length]
         if len(data) - place < 2 or len(leaf) != length:
-            raise BundleError(f"an entry bundle ends in its leaf {number}, expected {count} leaves")
+            raise BundleError(f"an entry bundle ends in its leaf {len(leaves)}, expected {count} leaves")
         leaves.append(leaf)
         place += 2 + length
-    return leaves
+        if len(leaves) > WIDTH:
+            break
+    if len(leaves) not in {count, WIDTH}:
+        raise BundleError(f"an entry bundle holds {len(leaves)} leaves, expected {count}")
+    return leaves[:count]
 
 
 def split_hashes(data: bytes, tile: Tile) -> list[bytes]:

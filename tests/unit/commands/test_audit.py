@@ -111,6 +111,7 @@ def test_anchors_and_the_logs_address_come_from_the_chain(honest: Honest, tmp_pa
     async def commit() -> None:
         chain = LocalChain.create(place, NETUID, block_time_ms=0)
         await chain.register(HOTKEY, keypair(7).ss58_address, 0)
+        await chain.advance(2)  # no leaf is of a later block than the anchor that pins it
         await chain.set_commitment(keypair(1), anchor_of(honest.leaves()).payload(), b"ftp://nowhere")
         await chain.close()
 

@@ -106,11 +106,21 @@ def test_a_full_tile_serves_for_a_partial_one() -> None:
 def test_entries_come_back(leaves: list[bytes]) -> None:
     data = encode_entries(leaves)
     assert parse_entries(data, len(leaves)) == leaves
+    for data_of_another, count in ((data, len(leaves) + 1), (data + b"\0\1a", len(leaves))):
+        with pytest.raises(BundleError, match=f"holds {len(leaves) + (count == len(leaves))} leaves"):
+            parse_entries(data_of_another, count)
     with pytest.raises(BundleError, match="ends in its leaf"):
-        parse_entries(data, len(leaves) + 1)
+        parse_entries(data + b"\1", len(leaves))
     if data:
         with pytest.raises(BundleError, match="ends in its leaf"):
             parse_entries(data[:-1], len(leaves))
+
+
+def test_a_full_bundle_serves_for_a_partial_one() -> None:
+    leaves = [b"%d" % number for number in range(256)]
+    assert parse_entries(encode_entries(leaves), 44) == leaves[:44]
+    with pytest.raises(BundleError, match="holds 257 leaves"):
+        parse_entries(encode_entries([*leaves, b""]), 256)
 
 
 def test_entries_are_pinned() -> None:
