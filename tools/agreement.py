@@ -4,7 +4,7 @@
 
 `reference` takes test pictures of the embedded data set, `large` the same pictures on EfficientNetV2-L at 480
 (seeded weights, statistics of pictures: see bench/inference.py). Errors and margins are relative to the
-largest logit's magnitude. The bound on an input's error is the larger of BOUND and TIMES times what float32 is
+largest logit's magnitude. The bound on an input's error is the larger of BOUND and TIMES what float32 is
 off by on that very input: a network with seeded weights has inputs on which any finite precision goes astray,
 and float32 shows which. Where float64's margin exceeds twice the bound, canonical labels must be its own.
 """
