@@ -176,9 +176,9 @@ def _samples(table: ParquetTable) -> str:
 
 
 def _thumbnails(table: ParquetTable) -> Iterator[tuple[int, str, str]]:
-    """Rows at equal distances, each with its class and a small JPEG in base64."""
+    """Rows at equal distances, first and last included, each with its class and a small JPEG in base64."""
     count = min(SAMPLES, len(table))
-    for row in (number * len(table) // count for number in range(count)):
+    for row in (number * (len(table) - 1) // max(1, count - 1) for number in range(count)):
         stored, label = table.read(row)
         try:
             picture = picture_stored(row, stored if isinstance(stored, bytes) else b"")
