@@ -39,6 +39,7 @@ def config(folder: Path, **more: object) -> list[str]:
     return ["--config", *(f"{name}={value}" for name, value in values.items())]
 
 
+@pytest.mark.slow
 def test_an_honest_log_passes_in_parts(honest: Honest, workflow: Workflow, tmp_path: Path) -> None:
     publish_honest(honest, tmp_path / "log")
     write_anchors(tmp_path / "anchors.json", anchor_of(honest.leaves()))
