@@ -108,6 +108,7 @@ class BlockOracle:
         self._engine, self._clock, self._cost_s = engine, clock, cost_s
         self.forward_passes = 0
         self.backward_passes = 0
+        self.labels = LABELS
 
     def logits(self, batch: Pixels) -> NDArray[np.float32]:
         self._pay(len(batch))

@@ -2,16 +2,18 @@
 
 Rules (design: attack.md, "Interface")
 - Candidates are uint8 from the first: `clean + 1/255` in float is not `(u + 1)/255`.
-- `Oracle` is the model as a searcher may use it (float arithmetic); `AttackTask.accepts` is the verifier's
-  own verdict on a final image and decides.
+- `Oracle` is the model as a searcher may use it (fast arithmetic, which may err); `AttackTask.accepts` is the
+  verifier's own verdict on a final image and decides.
 - An attack returns the best accepted image it has when the deadline comes, or none; it never raises for lack
-  of one.
+  of one. What it asked `accepts` about is not lost when it overruns: `Bank` keeps the best.
+- A change is smaller when its largest step is (`linf_u8`), then when its squares' sum is (`sum_sq`): with
+  the network's weights every answer at k levels earns more than any at k + 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,34 +22,50 @@ from numpy.typing import NDArray
 from perturbnet.clock import Clock
 
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 class Oracle(Protocol):
-    """The classifier for a searcher: logits and gradients on uint8 images of one size, (N, H, W, 3)."""
+    """The classifier for a searcher: logits and gradients on uint8 images of one size, (N, H, W, 3).
+
+    A call may block while others' images share its pass. Counters count images, this caller's only.
+    """
 
     forward_passes: int
     backward_passes: int
 
-    def logits(self, batch: Pixels) -> NDArray[np.float32]:
+    @property
+    def labels(self) -> Sequence[str]:
+        """Class texts by index; a class with the true label's text is no rival."""
+        ...
+
+    def logits(self, batch: Pixels) -> Floats:
         """(N, classes) float32."""
+        ...
 
     def margin_grad(
         self, batch: Pixels, label_indices: NDArray[np.int64], rivals: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[Floats, Floats]:
         """Margins (N,) of the label over its best or given rival; gradients (N, H, W, 3) per level."""
+        ...
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment on a clock."""
+    """A moment on a clock, or earlier: when `cancelled` says that nobody waits for the answer any more."""
 
     clock: Clock
     at_s: float
+    cancelled: Callable[[], bool] = _never
 
     @property
     def remaining_s(self) -> float:
-        """Seconds left; negative when it has passed."""
-        return self.at_s - self.clock.monotonic_s()
+        """Seconds left; negative when it has passed, minus infinity when the work is cancelled."""
+        return float("-inf") if self.cancelled() else self.at_s - self.clock.monotonic_s()
 
     @property
     def passed(self) -> bool:
@@ -60,7 +78,8 @@ class AttackTask:
     """One image to attack.
 
     `levels` are the L-inf steps the rules allow, in units of 1/255, smallest first. `accepts` says whether
-    the network would pay for an image. `seed` makes two miners' searches differ.
+    the network would pay for an image; it costs about as much as a canonical pass. `seed` makes two miners'
+    searches differ.
     """
 
     clean: Pixels
@@ -72,11 +91,16 @@ class AttackTask:
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What an attack found: an accepted image, or None and why."""
+    """What an attack found: an accepted image, or None and why.
+
+    `margin` is what the search's own arithmetic says of the image: logits of the label over its best rival,
+    below 0 for a flip.
+    """
 
     adversarial: Pixels | None
     linf_u8: int
     reason: str
+    margin: float | None = None
 
 
 class Attack(Protocol):
@@ -86,3 +110,59 @@ class Attack(Protocol):
 
     def run(self, oracle: Oracle, task: AttackTask, deadline: Deadline) -> AttackResult:
         """Search until something is accepted or the deadline passes."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted image and when it was: seconds on the bank's clock."""
+
+    pixels: Pixels
+    linf_u8: int
+    changed: int
+    sum_sq: int
+    at_s: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Smaller earns more."""
+        return self.linf_u8, self.sum_sq
+
+
+@dataclass
+class Bank:
+    """An `accepts` that remembers: the best accepted image, whatever becomes of the search that found it.
+
+    `accepted` holds every improvement in the order of time, so it is the anytime trace of a search, and its
+    last is `best`, which another thread may read at any moment.
+    """
+
+    clean: Pixels
+    judge: Callable[[Pixels], bool]
+    clock: Clock
+    accepted: list[Accepted] = field(default_factory=list)
+    asked: int = 0
+
+    @property
+    def best(self) -> Accepted | None:
+        """The smallest accepted so far."""
+        return self.accepted[-1] if self.accepted else None
+
+    def __call__(self, pixels: Pixels) -> bool:
+        """Ask the judge; keep the image if it is accepted and smaller than all before."""
+        self.asked += 1
+        if not self.judge(pixels):
+            return False
+        found = self._weigh(pixels)
+        if self.best is None or found.size < self.best.size:
+            self.accepted.append(found)
+        return True
+
+    def _weigh(self, pixels: Pixels) -> Accepted:
+        delta = pixels.astype(np.int64) - self.clean
+        return Accepted(
+            pixels=pixels.copy(),
+            linf_u8=int(np.abs(delta).max()),
+            changed=int(np.count_nonzero(delta)),
+            sum_sq=int((delta * delta).sum()),
+            at_s=self.clock.monotonic_s(),
+        )
