@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from perturbnet import identity
 from perturbnet.audit.challenges import check_image
@@ -247,7 +249,7 @@ class RoundCheck:
         if expected is None:
             self._find(Step.SEQUENCE, position, "uid", "one that was asked", got.uid)
             return
-        wanted, found = asdict(expected) | {"delta": got.delta}, asdict(got)
+        wanted, found = structs.asdict(expected) | {"delta": got.delta}, structs.asdict(got)
         different = [name for name in wanted if wanted[name] != found[name]]
         step = Step.LABELS if modelled and LABEL_FIELDS & set(different) else Step.ANSWERS
         for name in different:
@@ -259,7 +261,9 @@ class RoundCheck:
 
 def _recorded(leaf: ReceiptLeaf, clean: Pixels) -> Verdict:
     """The verdict that a receipt holds."""
-    values = {name: value for name, value in asdict(leaf).items() if name in Verdict.__dataclass_fields__}
+    values = {
+        name: value for name, value in structs.asdict(leaf).items() if name in Verdict.__dataclass_fields__
+    }
     reject = Reject(leaf.reject) if leaf.reject in set(Reject) else Reject.INTERRUPTED
     return Verdict(**{**values, "reject": reject, "height": clean.shape[0], "width": clean.shape[1]})
 

@@ -16,9 +16,11 @@ Rules (design: architecture.md, ledger.md)
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from perturbnet import merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
@@ -36,8 +38,7 @@ DO UPDATE SET digests = CAST(digests || excluded.digests AS BLOB)
 """
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A leaf with its place in the log and its hash."""
 
     position: int
@@ -151,27 +152,25 @@ class LedgerStore(PrivateTables):
 
     def _append(self, leaves: Sequence[Leaf], secret: bytes | None) -> list[Entry]:
         bodies = [leaf.encode() for leaf in leaves]
+        hashes = [merkle.leaf_hash(body) for body in bodies]
+        kinds, deltas = [leaf.kind for leaf in leaves], _deltas(leaves)
         with self._one_at_a_time:
-            tree, first = self._tree.copy(), self._tree.size
-            hashes, nodes = [], []
-            for position, body in enumerate(bodies, start=first):
-                hashes.append(merkle.leaf_hash(body))
-                nodes += _nodes(position, tree.append(hashes[-1]))
+            tree, first, nodes = self._tree.copy(), self._tree.size, []
+            for position, item in enumerate(hashes, start=first):
+                nodes += _nodes(position, tree.append(item))
+            places = range(first, tree.size)
             with self._writing():
-                rows = zip(
-                    range(first, tree.size), (leaf.kind for leaf in leaves), hashes, bodies, strict=True
-                )
+                rows = zip(places, kinds, hashes, bodies, strict=True)
                 self._db.executemany("INSERT INTO leaves VALUES (?, ?, ?, ?)", rows)
                 self._db.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes)
-                self._db.executemany(_INSERT_DELTAS, _deltas(leaves).items())
+                self._db.executemany(_INSERT_DELTAS, deltas.items())
                 if leaves:
                     self._db.execute("INSERT INTO heads VALUES (?, ?)", (tree.size, tree.root()))
                 if secret is not None:
                     self._db.execute("INSERT INTO secrets VALUES (?, ?)", (tree.size - 1, secret))
             self._tree = tree
         return [
-            Entry(position, item.hex(), leaf)
-            for position, (item, leaf) in enumerate(zip(hashes, leaves, strict=True), start=first)
+            Entry(place, item.hex(), leaf) for place, item, leaf in zip(places, hashes, leaves, strict=True)
         ]
 
     def _take_up(self) -> Frontier:
@@ -246,10 +245,10 @@ def _nodes(position: int, completed: Sequence[bytes]) -> list[tuple[int, int, by
 
 def _deltas(leaves: Sequence[Leaf]) -> dict[int, bytes]:
     """The digests that receipts name, by challenge."""
-    found: dict[int, bytes] = {}
+    found: defaultdict[int, list[str]] = defaultdict(list)
     for leaf in leaves:
         if isinstance(leaf, ReceiptLeaf) and leaf.delta:
             if not _DIGEST.fullmatch(leaf.delta):
                 raise LedgerError(f"not recorded: the delta {leaf.delta[:80]!r} is no digest of a blob")
-            found[leaf.challenge] = found.get(leaf.challenge, b"") + bytes.fromhex(leaf.delta)
-    return found
+            found[leaf.challenge].append(leaf.delta)
+    return {challenge: bytes.fromhex("".join(digests)) for challenge, digests in found.items()}

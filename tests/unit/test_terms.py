@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from perturbnet.chain import Metagraph, Neuron
 from perturbnet.config import load_settings
@@ -76,7 +77,7 @@ def test_terms_name_where_each_asked_miner_listens() -> None:
 def test_rules_that_cannot_be_read_are_refused(
     values: dict[str, Any], read: Callable[[RulesLeaf], object]
 ) -> None:
-    leaf = RulesLeaf(**{**vars(rules_leaf()), **values})
+    leaf = RulesLeaf(**{**asdict(rules_leaf()), **values})
     with pytest.raises(LedgerCorrupt, match="a rules leaf whose"):
         read(leaf)
 

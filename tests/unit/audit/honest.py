@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from perturbnet import identity
 from perturbnet.audit.findings import Finding, Report, Step
 from perturbnet.audit.history import Expected
@@ -141,12 +143,12 @@ def only(report: Report, step: Step, leaf: int, field: str) -> Finding:
 def tampered(honest: Honest, place: int, **values: Any) -> list[Leaf]:
     """The log with one leaf changed, and the receipts of a changed challenge made to fit its new hash."""
     leaves = honest.leaves()
-    leaves[place] = replace(leaves[place], **values)
+    leaves[place] = structs.replace(leaves[place], **values)
     if isinstance(leaves[place], ChallengeLeaf):
         new = chain(leaves)[place].hash
         for at, leaf in enumerate(leaves):
             if isinstance(leaf, ReceiptLeaf) and leaf.challenge == place:
-                leaves[at] = replace(leaf, challenge_id=new)
+                leaves[at] = structs.replace(leaf, challenge_id=new)
     return leaves
 
 
@@ -167,11 +169,11 @@ def renumbered(leaves: list[Leaf], start: int, by: int = 1) -> list[Leaf]:
             place = getattr(leaf, name, None)
             if isinstance(place, int) and place >= start + by:
                 values[name] = place - by
-        new: Leaf = replace(leaf, **values)
+        new: Leaf = structs.replace(leaf, **values)
         if isinstance(new, ReceiptLeaf) and new.challenge < len(done):
             asked = chain([done[new.challenge]])[0]
             if isinstance(asked.leaf, ChallengeLeaf) and asked.leaf.round == new.round:
-                new = replace(new, challenge_id=asked.hash)
+                new = structs.replace(new, challenge_id=asked.hash)
         done.append(new)
     return done
 

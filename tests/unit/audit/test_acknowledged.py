@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bittensor import http_auth
+from msgspec import structs
 
 from perturbnet.audit.acknowledged import (
     Outcome,
@@ -164,7 +165,8 @@ def test_the_answer_itself_is_judged_again(honest: Honest, folder: Path) -> None
 
     publish_honest(honest, folder / "log")
     outcome.findings.clear()
-    outcome.receipt = replace(leaf, reject=Reject.PNG_CRC.value, adversarial_pixels="", label_after="")
+    code = Reject.PNG_CRC.value
+    outcome.receipt = structs.replace(leaf, reject=code, adversarial_pixels="", label_after="")
     with open_bundle(folder / "log") as bundle:
         check_body(outcome, body, bundle, honest.source, honest.engine)
     assert {found.field for found in outcome.findings} >= {"reject", "adversarial_pixels"}

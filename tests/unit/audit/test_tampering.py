@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from perturbnet.audit.findings import Step
 from perturbnet.errors import Reject
@@ -96,7 +97,7 @@ def test_a_success_called_unchanged_is_named(honest: Honest) -> None:
     ]  # fmt: skip
     leaves = honest.leaves()
     for at in same:
-        leaves[at] = replace(leaves[at], **lie)
+        leaves[at] = structs.replace(leaves[at], **lie)
     report = honest.audit(leaves)
     assert {(Step.LABELS, at, name) for at in same for name in lie} <= named(report)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perturbnet.errors import Reject
 from perturbnet.ledger import Entry, Leaf, LedgerState, leaf_hash

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perturbnet.errors import LedgerCorrupt, Reject
 from perturbnet.ledger import Entry, Leaf, fold, leaf_hash

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 
 from perturbnet import canonical
 from perturbnet.errors import LedgerCorrupt, LedgerError
@@ -34,7 +34,7 @@ def test_round_trip(leaf: Leaf) -> None:
 
 @given(st.sampled_from(KINDS).flatmap(any_leaf))
 def test_the_quick_way_writes_what_the_general_encoder_writes(leaf: Leaf) -> None:
-    assert leaf.encode() == canonical.encode({"kind": leaf.kind, **vars(leaf)})
+    assert leaf.encode() == canonical.encode({"kind": leaf.kind, **asdict(leaf)})
 
 
 @given(st.text(st.characters(), max_size=30))
@@ -42,7 +42,7 @@ def test_the_quick_way_escapes_as_the_general_encoder_does(reason: str) -> None:
     """Any text, lone surrogates too."""
     leaf = SkipLeaf(0, 1, 2, reason)
     try:
-        expected = canonical.encode({"kind": "skip", **vars(leaf)})
+        expected = canonical.encode({"kind": "skip", **asdict(leaf)})
     except canonical.NotCanonical:
         with pytest.raises(LedgerError, match="lone surrogate"):
             leaf.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import asdict
 
 from perturbnet.errors import NoteError
 from perturbnet.ledger.leaves import GenesisLeaf
@@ -56,7 +57,7 @@ def test_only_the_hotkey_begins_a_log() -> None:
         "signature": "zz",
     }.items():
         with pytest.raises(NoteError, match="did not sign the key"):
-            read_authority(type(leaf)(**{**vars(leaf), field: value}), [])
+            read_authority(type(leaf)(**{**asdict(leaf), field: value}), [])
     other = sign_checkpoint(Checkpoint("perturb/other", 0, bytes(32)), KEY)
     with pytest.raises(NoteError, match="a checkpoint of perturb/other"):
         verify_note(other.encode(), read_authority(leaf, []))

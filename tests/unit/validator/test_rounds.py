@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 
 from perturbnet.challenges import Freshness, apply_freshness
 from perturbnet.errors import (
@@ -494,9 +495,9 @@ def test_a_challenge_that_asks_a_stranger_is_refused(tmp_path: Path) -> None:
     [leaf] = leaves(world, ChallengeLeaf)
     journal = world.open().journal
     with pytest.raises(LedgerCorrupt, match=r"uids \[9\] are not in its metagraph leaf"):
-        read_terms(journal, ChallengeLeaf(**{**vars(leaf), "asked": [1, 9]}))
+        read_terms(journal, ChallengeLeaf(**{**asdict(leaf), "asked": [1, 9]}))
     with pytest.raises(LedgerCorrupt, match="expected a rules leaf at 0, found a config leaf"):
-        read_terms(journal, ChallengeLeaf(**{**vars(leaf), "rules": 0}))
+        read_terms(journal, ChallengeLeaf(**{**asdict(leaf), "rules": 0}))
     journal.close()
 
 
