@@ -60,7 +60,7 @@ def run_neuron(
     except PerturbError as error:
         sys.stderr.write(f"{error.diagnostics()}\n")
         raise SystemExit(error.exit_code) from None
-    setup_logging(found.settings.log_level)
+    setup_logging(found.settings.log_level, found.settings.log_format)
     run_until_signal(lambda stop: work(found, stop))
 
 

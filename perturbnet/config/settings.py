@@ -88,6 +88,12 @@ class Settings:
         "DEBUG",
         "least severe line that is logged",
     )
+    log_format: str = _shared(
+        "PERTURB_LOG_FORMAT",
+        Choice(("auto", "text", "json")),
+        "auto",
+        "form of log lines; auto is text at a terminal, else JSON",
+    )
     profile: str = _shared(
         "PERTURB_PROFILE", Choice(("imagenet100", "reference")), "imagenet100", "data set and model"
     )
@@ -244,6 +250,12 @@ class Settings:
     )
     attack: str = _miner("PERTURB_ATTACK", _NAME, "pgd", "the miner's attack: `perturb attack --list`")
     # Telemetry.
+    metrics_port: int = _shared(
+        "PERTURB_METRICS_PORT",
+        Integer(0, 65535),
+        "9477",
+        "port on 127.0.0.1 of metrics and status (0: none)",
+    )
     wandb_enabled: bool = _validator("PERTURB_WANDB_ENABLED", Flag(), "false", "mirror to Weights & Biases")
     wandb_project: str = _validator("PERTURB_WANDB_PROJECT", _NAME, "perturb-validator", "its project")
     wandb_entity: str | None = _validator("PERTURB_WANDB_ENTITY", _NAME, None, "its entity")

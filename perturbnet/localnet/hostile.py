@@ -197,7 +197,7 @@ def main() -> None:
     settings = load_settings(os.environ).settings
     if kind not in EXPECTED or settings.network != "local":
         raise ConfigError("KIND", kind, f"one of {', '.join(EXPECTED)}, with NETWORK=local")
-    setup_logging(settings.log_level)
+    setup_logging(settings.log_level, settings.log_format)
     run_until_signal(lambda stop: misbehave(kind, settings, stop))
 
 

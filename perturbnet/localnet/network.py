@@ -112,8 +112,9 @@ class LocalNetwork:
         plan.folder.mkdir(parents=True, exist_ok=True)
         (plan.folder / "logs").mkdir(exist_ok=True)
         chain = LocalChain.create(self.chain_path, NETUID, rules=RULES, block_time_ms=BLOCK_TIME_MS)
-        self.members = [self._member("validator", "validator", ["-m", "neurons.validator"], 0)]
-        for number, (kind, port) in enumerate(zip(plan.kinds, free_ports(plan.miners), strict=True), 1):
+        shown_at, *ports = free_ports(plan.miners + 1)
+        self.members = [self._member("validator", "validator", ["-m", "neurons.validator"], shown_at)]
+        for number, (kind, port) in enumerate(zip(plan.kinds, ports, strict=True), 1):
             module = (
                 ["-m", "neurons.miner"] if kind == HONEST else ["-m", "perturbnet.localnet.hostile", kind]
             )
@@ -202,6 +203,7 @@ class LocalNetwork:
             "NETUID": str(NETUID),
             "NETWORK": "local",
             "LOG_LEVEL": "INFO",
+            "PERTURB_LOG_FORMAT": "text",
             "PERTURB_LOCAL_CHAIN": str(self.chain_path),
             "PERTURB_PROFILE": plan.profile,
             "PERTURB_STATE_DIR": str(plan.folder / name),
@@ -210,6 +212,7 @@ class LocalNetwork:
         }
         if name == "validator":
             environment["PERTURB_MAX_ROUNDS"] = str(plan.rounds)
+            environment.setdefault("PERTURB_METRICS_PORT", str(port))
             environment |= {
                 "PERTURB_PUBLISH_TO": str(self.bundle),
                 "PERTURB_PUBLISH_DELAY_BLOCKS": "0",  # a network of an hour has nothing to hold back
@@ -219,6 +222,7 @@ class LocalNetwork:
                 environment["PERTURB_SECRET_SEED"] = plan.seed
         else:
             environment |= {"PERTURB_AXON_PORT": str(port), "PERTURB_AXON_BIND": "127.0.0.1"}
+            environment["PERTURB_METRICS_PORT"] = "0"
         return Member(name, kind, wallet, [sys.executable, *command], environment)
 
     def _start(self, member: Member) -> None:
