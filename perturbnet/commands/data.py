@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from perturbnet.bootstrap.profile import Listing
     from perturbnet.config import Settings
 
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 PROFILES = ("imagenet100", "reference")
 profile_option = click.option("--profile", type=click.Choice(PROFILES), help="[default: PERTURB_PROFILE]")
 pins_option = click.option(
     "--pins", "pins_file", type=click.Path(path_type=Path), help="Pins file  [default: the package's own]"
 )
-listing_option = click.option(
-    "--list",
-    "listing_file",
-    type=click.Path(path_type=Path),
-    help="List written by `perturb data list`  [default: ask the hub]",
-)
+
+
+def list_option(default: str) -> Callable[[FC], FC]:
+    """`--list FILE`; `default` says what is read without it."""
+    written = f"List written by `perturb data list`  [default: {default}]"
+    return click.option("--list", "listing_file", type=click.Path(path_type=Path), help=written)
+
+
+listing_option = list_option("ask the hub")
 
 
 @click.group()

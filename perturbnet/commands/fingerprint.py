@@ -8,14 +8,9 @@ from pathlib import Path
 
 import click
 
-from perturbnet.commands.data import data, pins_option, profile_option, read_settings
+from perturbnet.commands.data import data, list_option, pins_option, profile_option, read_settings
 
-listing_option = click.option(
-    "--list",
-    "listing_file",
-    type=click.Path(path_type=Path),
-    help="List written by `perturb data list`  [default: the one of the last bootstrap]",
-)
+listing_option = list_option("the one of the last bootstrap")
 
 
 @click.group()
