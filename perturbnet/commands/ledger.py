@@ -36,7 +36,7 @@ def ledger() -> None:
     \b
     perturb ledger show [BUNDLE]        size, root, key; of this machine's log or of a published one
     perturb ledger replay [BUNDLE]      fold every leaf anew and compare with the state that was kept
-    perturb ledger publish DIR          write what is old enough into a folder for a web server
+    perturb ledger publish PLACE        write what is old enough into a folder, or into s3://BUCKET/PREFIX
     perturb ledger prove LEAF BUNDLE    a leaf's inclusion as a .tlog-proof file
     perturb ledger witness BUNDLE       check another validator's log against what was seen, and cosign it
 
@@ -81,7 +81,7 @@ def replay(bundle: str | None, json_file: str | None) -> None:
 
 
 @ledger.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("place")
 @click.option("--size", type=click.IntRange(1), help="Publish so many leaves, whatever their age.")
 @click.option("--all", "everything", is_flag=True, help="Publish all leaves, whatever their age.")
 @click.option(
@@ -91,12 +91,15 @@ def replay(bundle: str | None, json_file: str | None) -> None:
 )
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
 def publish(
-    *, folder: Path, size: int | None, everything: bool, cosigned: Path | None, json_file: str | None
+    *, place: str, size: int | None, everything: bool, cosigned: Path | None, json_file: str | None
 ) -> None:
-    """Publish this machine's log into FOLDER: blobs, leaves, tiles, checkpoint last.
+    """Publish this machine's log into PLACE: blobs, leaves, tiles, checkpoint last.
+
+    PLACE is a folder, or s3://BUCKET/PREFIX of any store that speaks S3: its key, region and endpoint are in
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL.
 
     Without --size or --all the chain is asked for its block, and leaves younger than
-    PERTURB_PUBLISH_DELAY_BLOCKS stay behind. FOLDER never shrinks, and is refused when it holds another log.
+    PERTURB_PUBLISH_DELAY_BLOCKS stay behind. PLACE never shrinks, and is refused when it holds another log.
     """
     from perturbnet.errors import LedgerError
     from perturbnet.transparency import publishing
@@ -104,7 +107,7 @@ def publish(
 
     settings = ledger_settings()
     with open_journal(settings) as journal, _bar("Files") as progress:
-        source, target = log_source(journal, settings), open_target(folder)
+        source, target = log_source(journal, settings), open_target(place)
         if size is None:
             size = journal.state.size if everything else old_enough(settings, journal)
         if size == 0:
@@ -115,7 +118,7 @@ def publish(
         )
         if cosigned is not None:
             publishing.add_cosignatures(source, target, read_note(cosigned))
-    facts = {"origin": found.origin, "published": found.size, "root": found.root.hex(), "folder": str(folder)}
+    facts = {"origin": found.origin, "published": found.size, "root": found.root.hex(), "place": str(target)}
     _print_facts(facts, json_file)
 
 

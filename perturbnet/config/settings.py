@@ -201,13 +201,16 @@ class Settings:
         unit="blocks",
     )
     publish_to: str | None = _validator(
-        "PERTURB_PUBLISH_TO", Text(), None, "folder that the log is published in (unset: not published)"
+        "PERTURB_PUBLISH_TO",
+        Text(),
+        None,
+        "folder, or s3://BUCKET/PREFIX, that the log is published in (unset: not published)",
     )
     publish_url: str | None = _validator(
         "PERTURB_PUBLISH_URL",
         Text(r"https?://[!-~]{1,120}", "an http(s):// address of at most 128 characters"),
         None,
-        "where that folder is read; written on chain with each anchor",
+        "where that place is read; written on chain with each anchor",
     )
     anchor_interval_blocks: int = _validator(
         "PERTURB_ANCHOR_INTERVAL_BLOCKS",

@@ -1,4 +1,4 @@
-"""Where a published log lies: a folder, or a web server that shows one.
+"""Where a published log lies: a folder, a bucket, or a web server that shows one.
 
 Rules
 - What is read is hostile: its length is capped before it is read and while it is read, a folder's file must
@@ -37,8 +37,9 @@ class Place(Protocol):
         """A file's bytes.
 
         Raises:
-            BundleMissing: there is no such file, or it cannot be fetched.
-            BundleError: it is longer than `limit_bytes`, or no plain file.
+            BundleMissing: there is no such file, or a web server does not hand it out.
+            BundleError: it is longer than `limit_bytes`, no plain file, or cannot be read.
+            LedgerError: a bucket refuses it, or cannot be reached.
 
         """
 
@@ -88,7 +89,8 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             raise BundleMissing(f"{name} is not in {self.path}") from None
         except OSError as error:
-            raise BundleMissing(f"{path} cannot be read: {error.strerror}") from error
+            # Not "missing": a publisher must not take a checkpoint it cannot read for one that is not there.
+            raise BundleError(f"{path} cannot be read: {error.strerror}") from error
         _check_length(str(path), len(data), limit_bytes)
         return data
 
@@ -210,6 +212,7 @@ class Web:
                 raise BundleMissing(f"{where} did not come within {self._timeout_s:g} s")
         if response.length:
             raise BundleMissing(f"{where} was cut off {response.length} bytes before its end")
+        response.close()  # `read1` forgets to before Python 3.11.8, and the connection takes no other request
         return bytes(data)
 
 
@@ -226,15 +229,21 @@ def open_place(place: str | Path) -> Place:
 
 
 def open_target(place: str | Path) -> Target:
-    """The folder that `place` names, to be written to.
+    """The folder or the bucket (s3://BUCKET/PREFIX) that `place` names, to be written to.
 
     Raises:
-        BundleError: an address; a log is published into a folder, and a web server shows it.
+        BundleError: an address of another kind; a web server shows what is published, it does not take it.
+        LedgerError: a bucket, and the library for it is not installed or has no key.
 
     """
     if isinstance(place, str) and "://" in place:
+        from perturbnet.transparency.buckets import SCHEME, Bucket
+
+        if place.startswith(SCHEME):
+            return Bucket(place)
         raise BundleError(
-            f"{place[:200]} cannot be written to: publish into a folder that a web server shows"
+            f"{place[:200]} cannot be written to: publish into a folder that a web server shows, or into "
+            "s3://BUCKET/PREFIX"
         )
     return Folder(Path(place).expanduser())
 

@@ -87,8 +87,8 @@ class TestLocks:
         locked: dict[str, list[str]] = {}
         for name, version in requirements():
             locked.setdefault(canonicalize_name(name), []).append(version)
-        declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
-        for text in declared:
+        extras = PROJECT["project"]["optional-dependencies"].values()
+        for text in [*PROJECT["project"]["dependencies"], *(text for extra in extras for text in extra)]:
             requirement = Requirement(text)
             versions = locked[canonicalize_name(requirement.name)]
             assert all(requirement.specifier.contains(version) for version in versions), text
@@ -142,7 +142,12 @@ class TestDependencies:
         used: set[str] = set()
         for module in self.imported("perturbnet", "neurons") - sys.stdlib_module_names:
             used.update(canonicalize_name(name) for name in by_module.get(module, [module])[:1])
-        declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+        extras = PROJECT["project"]["optional-dependencies"]
+        texts = [
+            *PROJECT["project"]["dependencies"],
+            *(text for name in extras if name != "dev" for text in extras[name]),
+        ]
+        declared = {canonicalize_name(Requirement(text).name) for text in texts}
         assert used - {"perturbnet", "neurons"} == declared - NOT_IMPORTED
 
     def imported(self, *folders: str) -> set[str]:

@@ -19,6 +19,7 @@ from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.signing import begin_log
+from tests.s3_server import S3Server
 from tests.unit.ledger.samples import random_log
 
 
@@ -132,3 +133,16 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (done.exit_code, "checkpoint is not in" in done.output) == (3, True)
     done = perturb("witness", str(tmp_path))
     assert "there is no log.key in" in done.output
+
+
+def test_publish_into_a_bucket(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with S3Server("logs") as s3:
+        s3.use(monkeypatch)
+        done = facts("publish", "s3://logs/mine", "--all")
+        assert (done["published"], done["place"]) == (4, "s3://logs/mine")
+        assert facts("show", f"{s3.url}/mine")["root"] == done["root"]
+        assert facts("replay", f"{s3.url}/mine")["leaves"] == 4
+        refused = perturb("publish", "s3://no-such-bucket/mine", "--all")
+        assert refused.exit_code == 3
+        assert "status 404 NoSuchBucket" in refused.output
+        assert "create the bucket first" in refused.output

@@ -203,6 +203,30 @@ def test_a_log_behind_a_web_server(published: SignedLog, served: str) -> None:
         bundle.entry(5)
 
 
+def test_one_connection_serves_a_whole_log(published: SignedLog) -> None:
+    connections = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(1)
+            super().setup()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Handler, directory=str(published.target.path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with open_bundle(f"http://127.0.0.1:{server.server_port}") as bundle:
+            assert list(bundle.entries()) == list(published.store.entries())
+        server.shutdown()
+        thread.join()
+    assert len(connections) == 1
+
+
 @pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "http://", "http://a/b?c=d", "s3://a/b"])
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(BundleError, match="no address of a published log"):
