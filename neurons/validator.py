@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -18,9 +17,8 @@ from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Loaded, Settings
 from perturbnet.errors import ChainError
 from perturbnet.identity import Keypair, load_hotkey
-from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.process import run_neuron, run_or_stop
-from perturbnet.telemetry import Mirror, open_mirror
+from perturbnet.telemetry import open_mirror
 from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
 from perturbnet.validator.draws import Draws
@@ -28,6 +26,7 @@ from perturbnet.validator.journal import Journal
 from perturbnet.validator.publication import Publication, forget_old_deltas, open_publication
 from perturbnet.validator.rounds import Rounds
 from perturbnet.validator.signing import begin_log
+from perturbnet.validator.watch import Watch
 from perturbnet.validator.weight_setting import WeightSetter
 
 log = logging.getLogger("validator")
@@ -41,7 +40,7 @@ class Validator:
     rounds: Rounds
     weights: WeightSetter
     publication: Publication | None
-    mirror: Mirror
+    watch: Watch
     clock: Clock
 
     async def loop(self) -> None:
@@ -64,6 +63,7 @@ class Validator:
         return True
 
     async def _round(self) -> bool:
+        started_s = self.clock.monotonic_s()
         receipts = await self.rounds.run()
         if receipts is None:
             return False
@@ -76,7 +76,7 @@ class Validator:
             len(receipts),
             state.size,
         )
-        self.mirror.send(summarise(receipts), step=state.rounds)
+        self.watch.round_closed(receipts, self.clock.monotonic_s() - started_s)
         await self.weights.run()
         if self.publication is not None:
             await self.publication.run()
@@ -90,22 +90,11 @@ class Validator:
             return await work()
         except ChainError as error:
             log.warning("%s", error.diagnostics())
+            self.watch.failed(error)
             return False
 
     def _enough(self) -> bool:
         return 0 < self.settings.max_rounds <= self.rounds.journal.state.rounds
-
-
-def summarise(receipts: list[ReceiptLeaf]) -> dict[str, float]:
-    """A round in numbers, for the mirror."""
-    codes = Counter(receipt.reject for receipt in receipts)
-    scores = [receipt.score_ppb / 1e9 for receipt in receipts]
-    numbers = {f"reject/{code}": float(count) for code, count in codes.items()}
-    return {
-        "score/mean": sum(scores) / max(1, len(scores)),
-        "score/best": max(scores, default=0.0),
-        **numbers,
-    }
 
 
 async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keypair) -> Validator:
@@ -144,7 +133,10 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock)
     weights = WeightSetter(journal, chain, keypair)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
-    return Validator(settings, rounds, weights, publication, mirror, clock)
+    watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)
+    if publication is not None:
+        watch.published = lambda: publication.size
+    return Validator(settings, rounds, weights, publication, watch, clock)
 
 
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
@@ -163,10 +155,12 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         log.info(
             "Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid
         )
+        chain.observe = validator.watch.chain_called
+        validator.watch.start()
         try:
             await run_or_stop(validator.loop(), stop)
         finally:
-            validator.mirror.close()
+            validator.watch.close()
     finally:
         await chain.close()
         journal.close()

@@ -22,6 +22,7 @@ from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
+from perturbnet.commands.status import status
 from perturbnet.config import Loaded, Setting, load_settings, registry
 from perturbnet.errors import PerturbError
 
@@ -77,7 +78,8 @@ def main() -> None:
     Take part:    perturb miner run            answer validators' challenges
                   perturb validator run        challenge miners, verify, set weights
     Check:        perturb audit BUNDLE         recompute a validator's published log
-    Look:         perturb config show          every setting, its value and where it came from
+    Look:         perturb status               last round, standings, next weights, health
+                  perturb config show          every setting, its value and where it came from
                   perturb smoke                does this machine have what a neuron needs?
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
 
@@ -287,6 +289,7 @@ main.add_command(pins)
 main.add_command(bootstrap)
 main.add_command(fingerprint)
 main.add_command(manifest)
+main.add_command(status)
 
 
 @main.command()

@@ -43,8 +43,15 @@ class Effect(StrEnum):
     ABSENT = "absent"  # the chain shows no trace of it
 
 
+Observer = Callable[[str, float, object], None]
+"""(call, seconds, what came of it: its answer, the error it ended with, or None when it was cancelled)."""
+
+
 class DeadlineChain:
-    """A `Chain` whose every call ends in time. `connect` builds the real one when needed."""
+    """A `Chain` whose every call ends in time. `connect` builds the real one when needed.
+
+    `observe` may be set by whoever counts; it must return at once and raise nothing.
+    """
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class DeadlineChain:
         self._read_deadline_s, self._submit_deadline_s = read_deadline_s, submit_deadline_s
         self._chain: Chain | None = None
         self._lock = asyncio.Lock()
+        self.observe: Observer | None = None
         self.connections = 0  # how often a connection was built, for the log and the metrics
 
     @property
@@ -124,6 +132,22 @@ class DeadlineChain:
             await self._drop(self._chain)
 
     async def _call(self, name: str, deadline_s: float, use: Callable[[Chain], Awaitable[T]]) -> T:
+        """One call within its deadline; whoever observes is told."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        found: T | ChainError | None = None
+        try:
+            found = await self._in_time(name, deadline_s, use)
+        except ChainError as error:
+            found = error
+            raise
+        else:
+            return found
+        finally:
+            if self.observe is not None:
+                self.observe(name, loop.time() - started_s, found)
+
+    async def _in_time(self, name: str, deadline_s: float, use: Callable[[Chain], Awaitable[T]]) -> T:
         chain: Chain | None = None
         deadline = asyncio.timeout(deadline_s)
         try:
