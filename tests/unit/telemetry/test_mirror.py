@@ -59,6 +59,7 @@ def test_offline_a_run_is_written_into_the_state_folder(tmp_path: Path) -> None:
         time.sleep(0.1)
     mirror.close()
     (run,) = state_dir.rglob("run-*.wandb")
+    written = b""
     for _ in range(100):  # the service writes on its own time
         written = run.read_bytes()
         if b"a line for the console" in written:
