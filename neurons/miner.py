@@ -91,7 +91,9 @@ async def announce(chain: Chain, keypair: Keypair, ip: str, port: int, metagraph
 async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
     """Run a miner until it is stopped; everything is closed in the end."""
     settings = loaded.settings
-    keypair = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
+    keypair = load_hotkey(
+        settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
+    )
     ip = external_ip(settings)
     clock = SystemClock()
     local = settings.network == "local"

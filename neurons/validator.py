@@ -142,7 +142,9 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     """Run a validator until it is done or stopped; everything is closed in the end."""
     settings = loaded.settings
-    keypair = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
+    keypair = load_hotkey(
+        settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
+    )
     journal = Journal(settings.state_dir)
     chain = open_chain(
         settings.network,

@@ -115,8 +115,8 @@ def is_address(ss58: str) -> bool:
         return False
 
 
-def load_hotkey(path: Path, wallet: str, hotkey: str) -> Keypair:
-    """Read the hotkey that signs, without ever prompting.
+def load_hotkey(path: Path, wallet: str, hotkey: str, *, file: Path | None = None) -> Keypair:
+    """Read the hotkey that signs, without ever prompting: from `file` if there is one, else from the wallet.
 
     An encrypted key is opened with the password the SDK keeps in the environment (`BT_PW_...`), if any.
 
@@ -125,15 +125,17 @@ def load_hotkey(path: Path, wallet: str, hotkey: str) -> Keypair:
             of another scheme than sr25519, or holds only a public key. The hint says what to do.
 
     """
-    file = _hotkey_file(path, wallet, hotkey)
+    create = f"btcli wallet create --wallet-name {wallet} --hotkey {hotkey}"
+    missing = f"create it ({create}), or correct WALLET_PATH, WALLET_NAME and WALLET_HOTKEY"
+    if file is not None:
+        missing = "copy the private hotkey file there, or correct PERTURB_HOTKEY_FILE"
+    file = file or _hotkey_file(path, wallet, hotkey)
     try:
         if file.stat().st_size > _MAX_KEYFILE_BYTES:
             raise WalletError(f"{file}: larger than {_MAX_KEYFILE_BYTES} bytes, so not a key")
         data = file.read_bytes()
     except FileNotFoundError:
-        create = f"btcli wallet create --wallet-name {wallet} --hotkey {hotkey}"
-        hint = f"create it ({create}), or correct WALLET_PATH, WALLET_NAME and WALLET_HOTKEY"
-        raise WalletError(f"no hotkey at {file}", hint=hint) from None
+        raise WalletError(f"no hotkey at {file}", hint=missing) from None
     except OSError as error:
         raise WalletError(
             f"{file}: {error.strerror}", hint="make it readable for the user that runs this"

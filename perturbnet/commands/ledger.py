@@ -187,7 +187,9 @@ def rotate() -> None:
     from perturbnet.validator.signing import rotate_key
 
     settings = ledger_settings()
-    keypair = load_hotkey(settings.wallet_path, settings.wallet_name, settings.wallet_hotkey)
+    keypair = load_hotkey(
+        settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
+    )
     with open_journal(settings) as journal:
         key = rotate_key(journal, settings.state_dir, keypair)
     where = f"from leaf {journal.state.size - 1} on"

@@ -87,14 +87,17 @@ def parse_value(setting: Setting, text: str, source: str) -> object:
 def require_live(loaded: Loaded) -> None:
     """On a live network wallet, hotkey, netuid and network must be said, not defaulted.
 
+    A hotkey's file says as much as the two names.
+
     Raises:
         ConfigError: naming the first that is missing.
 
     """
     if loaded.settings.network == "local":
         return
+    told = {"WALLET_NAME", "WALLET_HOTKEY"} if loaded.settings.hotkey_file is not None else set()
     for setting in registry():
-        if setting.live and loaded.origins[setting.name] == "default":
+        if setting.live and setting.name not in told and loaded.origins[setting.name] == "default":
             raise ConfigError(
                 setting.name, None, f"{setting.kind.allowed}; a live network needs it to be set"
             )

@@ -73,6 +73,12 @@ class Settings:
     wallet_name: str = _shared("WALLET_NAME", _NAME, "default", "coldkey's name", live=True)
     wallet_hotkey: str = _shared("WALLET_HOTKEY", _NAME, "default", "hotkey's name", live=True)
     wallet_path: Path = _shared("WALLET_PATH", Location(), "~/.bittensor/wallets", "folder of wallets")
+    hotkey_file: Path | None = _shared(
+        "PERTURB_HOTKEY_FILE",
+        Location(),
+        None,
+        "the hotkey's file itself; the three names above are not read",
+    )
     netuid: int = _shared("NETUID", Integer(0, 65535), "1", "subnet", live=True)
     network: str = _shared(
         "NETWORK",

@@ -190,6 +190,17 @@ def test_a_missing_hotkey_says_how_to_make_it(tmp_path: Path) -> None:
         assert word in caught.value.hint
 
 
+def test_a_hotkey_file_wins_over_the_wallet(tmp_path: Path) -> None:
+    wallet = create_wallet(tmp_path / "wallets", "m", "h")
+    copy = tmp_path / "hotkey"
+    copy.write_bytes((tmp_path / "wallets" / "m" / "hotkeys" / "h").read_bytes())
+    loaded = load_hotkey(tmp_path / "nowhere", "x", "y", file=copy)
+    assert loaded.ss58_address == wallet.hotkey.ss58_address
+    with pytest.raises(WalletError, match="no hotkey at") as caught:
+        load_hotkey(tmp_path / "wallets", "m", "h", file=tmp_path / "missing")
+    assert "PERTURB_HOTKEY_FILE" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "names", [("../x", "h"), ("x", "../../h"), ("", "h"), ("x", ""), ("a/b", "h"), (".", "h")]
 )

@@ -355,6 +355,13 @@ def test_live_network_needs_its_four_settings_said() -> None:
         assert "a live network needs it" in caught.value.message
 
 
+def test_a_hotkey_file_stands_for_the_two_names() -> None:
+    said = {"PERTURB_HOTKEY_FILE": "/srv/hotkey", "NETUID": "1", "NETWORK": "finney"}
+    require_live(load_settings(said))
+    with pytest.raises(ConfigError, match="NETUID"):
+        require_live(load_settings({name: text for name, text in said.items() if name != "NETUID"}))
+
+
 def test_local_network_may_leave_them_out() -> None:
     require_live(load_settings({"NETWORK": "local", "PERTURB_LOCAL_CHAIN": "/tmp/chain"}))
 
