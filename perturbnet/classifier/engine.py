@@ -137,7 +137,15 @@ class Float32Engine:
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         """Return logits (N, classes) of levels 0 to 255, float32 (N, H, W, 3); gradients pass through."""
-        return self.network(prepare(levels, self.preprocessing))  # type: ignore[no-any-return]
+        return self.infer(self.prepare(levels))
+
+    def prepare(self, levels: torch.Tensor) -> torch.Tensor:
+        """Resize, crop and scale levels of one size to the network's input; differentiable."""
+        return prepare(levels, self.preprocessing)
+
+    def infer(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of prepared inputs, which may come from images of several sizes."""
+        return self.network(inputs)  # type: ignore[no-any-return]
 
 
 class Float64Engine(Float32Engine):

@@ -40,18 +40,23 @@ class GradientNetwork:
 
     def forward(self, levels: Tensor) -> Tensor:
         """Return logits (N, classes) of levels 0 to 255, float32 (N, H, W, 3)."""
-        values = self._prepare(levels)
-        kept = values
-        for step in self._steps:
+        return self.infer(self.prepare(levels))
+
+    def infer(self, inputs: Tensor) -> Tensor:
+        """Return logits (N, classes) of prepared inputs, which may come from images of several sizes."""
+        values = kept = inputs
+        *steps, last = self._steps
+        for step in steps:
             if step.keeps:
                 kept = values
             values = self._step(values, step)
             if step.adds:
                 values = values + kept
-        return values.flatten(1)
+        with torch.autocast(values.device.type, enabled=False):  # bfloat16's logits would be 1/32 apart
+            return self._step(values.float(), last).flatten(1)
 
-    def _prepare(self, levels: Tensor) -> Tensor:
-        """Resize, crop and scale to X = 2v - 255, (N, 3, S, S)."""
+    def prepare(self, levels: Tensor) -> Tensor:
+        """Resize, crop and scale levels of one size to X = 2v - 255, (N, 3, S, S); differentiable."""
         _, height, width, _ = levels.shape
         sides = coefficients(height, width, self._size, self._bits)
         rows, columns = (
