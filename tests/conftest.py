@@ -5,17 +5,20 @@ Rules
   every home, cache and state folder inside one temporary folder that goes away at the end. A test never sees
   the user's wallets.
 - A connection beyond loopback fails the test that asks for it, unless that test is marked `network`.
-- `needs("nix", ...)` names programs, `gpu` a device. Where one is missing the test is not run, and the
-  summary counts and names it with the reason: nothing is skipped in silence.
+- `needs("nix", ...)` names programs, `gpu` a device; with words behind it, `needs("unshare -r true")`, a
+  program must succeed. Where one is missing the test is not run, and the summary counts and names it with the
+  reason: nothing is skipped in silence.
 - Unit tests run before all others: what is small fails first.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -115,14 +118,19 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
 
 def _reason_not_to_run(item: pytest.Item) -> str:
     missing = [
-        program
-        for mark in item.iter_markers("needs")
-        for program in mark.args
-        if shutil.which(program) is None
+        program for mark in item.iter_markers("needs") for program in mark.args if not _can_run(program)
     ]
     if missing:
         return f"needs {', '.join(missing)}"
     return "needs a CUDA device" if item.get_closest_marker("gpu") and not _has_cuda() else ""
+
+
+@functools.cache
+def _can_run(command: str) -> bool:
+    program, *words = command.split()
+    if shutil.which(program) is None:
+        return False
+    return not words or subprocess.run([program, *words], capture_output=True, check=False).returncode == 0
 
 
 def _has_cuda() -> bool:

@@ -226,14 +226,18 @@ class TestHowTestsRun:
             "    server.close()\n"
         )
         (tmp_path / "aside" / "test_large.py").write_text(
-            "import pytest\n@pytest.mark.needs('sh', 'no-such-program')\ndef test_machine(): assert False\n"
+            "import pytest\n@pytest.mark.needs('sh', 'no-such-program', 'test -d .', 'test -d nowhere')\n"
+            "def test_machine(): assert False\n"
         )
         command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "aside", "unit"]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert "1 failed, 1 passed, 1 skipped" in run.stdout
         assert "NetworkReached: a test reached for ('192.0.2.1', 80)" in run.stdout
         assert "not run on this machine: 1" in run.stdout
-        assert "not run: aside/test_large.py::test_machine (needs no-such-program)" in run.stdout
+        assert (
+            "not run: aside/test_large.py::test_machine (needs no-such-program, test -d nowhere)"
+            in run.stdout
+        )
         assert run.stdout.index("test_small.py::test_outside") < run.stdout.index(
             "test_large.py::test_machine"
         )

@@ -139,6 +139,15 @@ def test_a_checkpoint_that_none_of_our_keys_signed_is_refused(published: SignedL
         published_checkpoint(stranger, published.target)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_not_one_that_is_not_there(published: SignedLog) -> None:
+    path = published.target.path / "checkpoint"
+    path.unlink()
+    path.symlink_to(path)  # a loop: the system refuses to open it, whoever asks
+    with pytest.raises(BundleError, match=r"checkpoint cannot be read: Too many levels"):
+        publish(published.source, published.target, 600)
+    assert path.is_symlink()
+
+
 def test_witnesses_stay_until_the_checkpoint_changes(published: SignedLog) -> None:
     witness = SigningKey.from_seed("witness", bytes(32))
     note = parse_note((published.target.path / "checkpoint").read_bytes())

@@ -1,0 +1,46 @@
+"""A small disk that runs full, for real: the kernel refuses, nothing that was acknowledged is lost.
+
+The file system is a tmpfs of 6 MB in a mount namespace of its own, which needs no privilege where the kernel
+lets a user have one. What happens on it: tests/integration/small_disk.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.small_disk import LIVES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOUNT = 'mount -t tmpfs -o size=6m none "$1" && shift && exec "$@"'
+
+pytestmark = pytest.mark.needs("unshare -rm mount -t tmpfs none /tmp")
+
+
+def run_on_small_disk(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Live on a fresh file system at `folder`; it is gone at the end."""
+    program = [sys.executable, "-B", "-m", "tests.integration.small_disk", str(folder), *options]
+    command = ["unshare", "-rm", "sh", "-c", MOUNT, "sh", str(folder), *program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=250)
+
+
+def test_a_disk_that_runs_full_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    done = run_on_small_disk(tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["lives"] == LIVES
+    assert said["acknowledged"] > LIVES
+    for step in ("delta", "receipts", "publication"):
+        assert said[step] > 2 * LIVES, said
+    assert said.get("reopened while full", 0) + said.get("not reopened while full", 0) == LIVES
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_who_acknowledges_first_is_caught(tmp_path: Path) -> None:
+    done = run_on_small_disk(tmp_path, "--boast")
+    assert done.returncode == 1
+    assert "AssertionError: lost or torn" in done.stderr
