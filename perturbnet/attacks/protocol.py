@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.clock import Clock
+from perturbnet.distortion import ssim
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -79,7 +80,9 @@ class AttackTask:
 
     `levels` are the L-inf steps the rules allow, in units of 1/255, smallest first. `accepts` says whether
     the network would pay for an image; it costs about as much as a canonical pass. `seed` makes two miners'
-    searches differ.
+    searches differ. `accept_cost_s` is what `accepts` took at warm-up, 0 when unknown.
+    `min_ssim` and `min_psnr_db` are the gates that `accepts` will apply, so that a search can keep clear of
+    them; 0 for one that is not known.
     """
 
     clean: Pixels
@@ -87,6 +90,13 @@ class AttackTask:
     levels: Sequence[int]
     accepts: Callable[[Pixels], bool]
     seed: int = 0
+    accept_cost_s: float = 0.0
+    min_ssim: float = 0.0
+    min_psnr_db: float = 0.0
+
+    def similarity(self, pixels: Pixels) -> float:
+        """SSIM of an image with the clean one, as the verifier computes it."""
+        return ssim(self.clean, pixels)
 
 
 @dataclass(frozen=True)

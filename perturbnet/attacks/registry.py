@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from perturbnet.attacks.exchange import Exchange
 from perturbnet.attacks.pgd import AscendingPgd
 from perturbnet.attacks.protocol import Attack
 from perturbnet.errors import AttackError, ConfigError
 
 ENTRY_POINT_GROUP = "perturb.attacks"
-_OURS: dict[str, type[Attack]] = {AscendingPgd.name: AscendingPgd}
+_OURS: dict[str, type[Attack]] = {Exchange.name: Exchange, AscendingPgd.name: AscendingPgd}
 
 
 def attack_names() -> list[str]:

@@ -44,13 +44,13 @@ def test_ours() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"PERTURB_ATTACK: 'nowhere'.*one of pgd"):
+    with pytest.raises(ConfigError, match=r"PERTURB_ATTACK: 'nowhere'.*one of exchange, pgd"):
         open_attack("nowhere")
 
 
 @pytest.mark.usefixtures("third_parties")
 def test_third_parties_are_found_by_their_entry_point() -> None:
-    assert attack_names() == ["pgd", "another", "no-module", "no-name", "stranger"]
+    assert attack_names() == ["exchange", "pgd", "another", "no-module", "no-name", "stranger"]
     assert type(open_attack("stranger")).__name__ == "Stranger"
     with pytest.raises(ConfigError):
         open_attack("foreign")

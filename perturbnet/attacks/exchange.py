@@ -1,0 +1,295 @@
+"""The exchange attack: the least level that flips the label, then as few changed values as that takes.
+
+A score depends first on the largest step (level), then on the sum of squares (cost). Measured on networks
+of this family, the margin over a fixed rival bends little along its gradient: the least level shows after a
+few steps, and two different searches end within a tenth of a percent of one cost. So what counts is to be
+there early, towards the right rival, and through the gates.
+
+    1. logits; the gradients of the margin over the strongest rivals, in one batch
+    2. floor: changes of the linear size and larger at the least level, dense ones at the next levels, in one
+       batch: the first answer, and a guess at the level that will do
+    3. level: momentum sign steps towards several rivals at once, at the guess, then down while the label
+       falls, else up; a level that its steps cannot reach is left early
+    4. thinning, by two rivals and then the better one: a direction (mean of the gradients at the boundary)
+       and a price (margin per cost) give a change; a batch of prices finds the boundary, and the gradient
+       there goes into the mean. Where the SSIM gate refuses what flips, values in flat places become dearer
+       until it does not; where that fails, the next level
+    5. the level below, once more and longer, where step 3 came near
+    6. exchange: at the best flip, steps that do least are taken back and fewer that do more are made;
+       the number adapts; every candidate is judged in one batch
+
+It ends when nothing improves or the deadline comes; what is found is shown to the verifier as time goes on
+(`finds`). Design: attack.md. Momentum: Dong et al. 2018, arXiv:1710.06081.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perturbnet.attacks.finds import Finds, OutOfTime
+from perturbnet.attacks.ground import Ground, cost, price_for
+from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Floats, Oracle
+
+RIVALS, CLIMBERS = 5, 3
+FLOOR_SIZES = (1.0, 0.67, 0.4, 0.2)  # shares of the linear price
+FLOOR_LEVELS = 4
+OPTIMISM = 1.3  # what steps add to the drop of margin that one gradient gives
+JITTER = 0.02  # so that two seeds make two images
+MEMORY, STEP_MEMORY = 0.7, 0.6  # of the mean of directions, while thinning and in momentum steps
+STEPS, HOPE = 10, 4.0  # give a level up when as many times the last step's gain would not do
+LONG_STEPS, LONG_HOPE, NEAR = 40, 20.0, 0.1  # near: share of the clean margin left
+DUEL_MARGIN = 1.05
+THINNING_ROUNDS, DUEL_ROUNDS, THINNING_STALLS, BLOCKED_ROUNDS = 60, 3, 8, 20
+WIDEST, NARROWEST, SHRINK, PRICES = 2.0, 1.003, 0.5, 4
+DEARER = 2.0
+EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
+LEAST_GAIN = 2e-4  # of the cost: less is a stall
+
+
+class Exchange:
+    """See the module."""
+
+    name = "exchange"
+
+    def run(self, oracle: Oracle, task: AttackTask, deadline: Deadline) -> AttackResult:
+        """The smallest accepted change found by the deadline, or none."""
+        ground = Ground(task.clean)
+        finds = Finds(oracle, task, deadline, ground)
+        reason = "nothing improves any more"
+        try:
+            if task.levels:
+                _Search(finds, ground, task).run()
+        except OutOfTime:
+            reason = "the deadline came"
+        if not deadline.passed:
+            finds.show()
+        if finds.best is None:
+            return AttackResult(None, 0, f"no flip: {reason}")
+        (level, _), margin, change = finds.best
+        return AttackResult(ground.images(change[None])[0], level, reason, margin)
+
+
+@dataclass
+class _Line:
+    """A rival, the direction away from the label towards it, and where its boundary was last seen."""
+
+    rival: int
+    direction: Floats
+    margins: dict[int, float]  # the last seen with dense changes, by level; 0 is the clean image's
+    price: float = 0.0
+    width: float = WIDEST
+    cost: float = float("inf")
+    caution: float = 0.0  # how much dearer the dear values are
+
+    def expect(self, level: int) -> float:
+        """The margin that a dense change of this level leaves: as seen, else in proportion to the nearest."""
+        if level in self.margins:
+            return self.margins[level]
+        known = min((seen for seen in self.margins if seen), key=lambda seen: abs(seen - level), default=0)
+        clean = self.margins[0]
+        return clean if not known else clean - (clean - self.margins[known]) * level / known
+
+    def aim(self, prices: NDArray[np.float64], margins: Floats) -> None:
+        """Put the next prices around the boundary that the margins at falling prices show."""
+        flips = np.flatnonzero(margins < 0)
+        if not flips.size:
+            self.width = min(WIDEST, self.width**1.5)
+            self.price = float(prices[-1]) / self.width
+        elif flips[0] == 0:
+            self.width = min(WIDEST, self.width**1.5)
+            self.price = float(prices[0]) * self.width ** (0.5 if len(prices) > 1 else 0.1)
+        else:
+            low, high = flips[0], flips[0] - 1
+            share = margins[high] / (margins[high] - margins[low])
+            self.price = float(prices[high] * (prices[low] / prices[high]) ** share)
+            self.width = max(NARROWEST, self.width**SHRINK)
+
+    def learn(self, gradient: Floats, memory: float) -> None:
+        """Take a gradient into the mean; both have the scale of margin per level."""
+        self.direction = memory * self.direction + (1 - memory) * gradient
+
+
+class _Search:
+    """One run; the steps have the module's numbers."""
+
+    def __init__(self, finds: Finds, ground: Ground, task: AttackTask) -> None:
+        self._finds, self._ground, self._task = finds, ground, task
+        self._random = np.random.default_rng(task.seed)
+        self._levels = list(task.levels)
+        self._reached: dict[int, float] = {}  # least margin seen, by level
+
+    def run(self) -> None:
+        """All steps."""
+        lines = self._look()  # 1
+        self._floor(lines)  # 2
+        level = self._settle(lines, self._least_level(lines))  # 3, 4
+        if level is None:
+            return
+        below = max((lower for lower in self._levels if lower < level), default=level)
+        near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
+        if (
+            below < level
+            and near  # 5
+            and self._reach(lines, below, LONG_STEPS, LONG_HOPE)
+            and self._thin(lines, below)
+        ):
+            level = below
+        self._exchange(level, lines[0])  # 6
+
+    def _look(self) -> list[_Line]:
+        logits = self._finds.logits(self._ground.nothing())[0]
+        rivals = self._finds.rivals(logits)[: self._finds.afford("backward", RIVALS)]
+        margins, gradients = self._finds.gradients(self._ground.nothing(len(rivals)), rivals)
+        lines = [
+            _Line(rival, self._jitter(gradient), {0: float(margin)})
+            for rival, margin, gradient in zip(rivals, margins, gradients, strict=True)
+        ]
+        return sorted(lines, key=lambda line: line.margins[0] / (float(np.abs(line.direction).sum()) + 1e-12))
+
+    def _jitter(self, gradient: Floats) -> Floats:
+        noise = self._random.standard_normal(gradient.size, np.float32)
+        return gradient * (1 + np.float32(JITTER) * noise)
+
+    def _floor(self, lines: list[_Line]) -> None:
+        """Step 2; `_reached` holds a guess for every level."""
+        levels = self._levels[:FLOOR_LEVELS]
+        best = lines[0]
+        best.price = price_for(best.direction, best.margins[0])
+        rows = [(line, level) for level in levels for line in lines[:2]]
+        rows += [(line, levels[len(levels) // 2]) for line in lines[2:]]
+        changes = [self._ground.dense(line.direction, level) for line, level in rows]
+        changes += [self._ground.fill(best.direction, best.price * share, levels[0]) for share in FLOOR_SIZES]
+        kept = self._finds.afford("forward", len(changes))
+        margins = self._finds.margins(np.stack(changes[:kept]))
+        for (line, level), margin in zip(rows, margins, strict=False):
+            line.margins[level] = float(margin)
+            guess = line.margins[0] - OPTIMISM * (line.margins[0] - float(margin))
+            self._reached[level] = min(self._reached.get(level, np.inf), guess)
+
+    def _least_level(self, lines: list[_Line]) -> int:
+        """Step 3: the least level whose steps flip, without regard to the gates; the last if none does."""
+        guesses = [level for level in self._levels if self._reached.get(level, np.inf) < 0]
+        at = self._levels.index(guesses[0]) if guesses else min(FLOOR_LEVELS, len(self._levels)) - 1
+        if self._reach(lines, self._levels[at], STEPS, HOPE):
+            while at and self._reach(lines, self._levels[at - 1], STEPS, HOPE):
+                at -= 1
+            return self._levels[at]
+        for level in self._levels[at + 1 :]:
+            if self._reach(lines, level, STEPS, HOPE):
+                return level
+        return self._levels[-1]
+
+    def _settle(self, lines: list[_Line], lowest: int) -> int | None:
+        """Step 4 from a level upwards, until what flips passes the gates."""
+        for level in self._levels[self._levels.index(lowest) :]:
+            if self._thin(lines, level):
+                return level
+        return None
+
+    def _reach(self, lines: list[_Line], level: int, steps: int, hope: float) -> bool:
+        """Momentum sign steps at a level; whether any rival's margin fell below 0."""
+        lines.sort(key=lambda line: line.expect(level))
+        lines = lines[: self._finds.afford("backward", CLIMBERS)]
+        before = np.inf
+        for step in range(steps):
+            changes = np.stack([self._ground.dense(line.direction, level) for line in lines])
+            margins, gradients = self._finds.gradients(changes, [line.rival for line in lines])
+            for line, margin, gradient in zip(lines, margins, gradients, strict=True):
+                line.margins[level] = float(margin)
+                line.learn(gradient, STEP_MEMORY)
+            least = float(margins.min())
+            self._reached[level] = least if step == 0 else min(self._reached[level], least)
+            if least < 0:
+                self._finds.show_in_turn()
+                return True
+            if step > 0 and least > hope * max(before - least, 0.0):
+                return False
+            before = min(before, least)
+        return False
+
+    def _thin(self, lines: list[_Line], level: int) -> bool:
+        """Step 4; lines end best first. Whether a flip at this level passes the gates."""
+        lines.sort(key=lambda line: line.expect(level))
+        duel = lines[: min(2, self._finds.afford("backward", 2))]
+        for line in lines:
+            line.width, line.cost, line.caution = WIDEST, np.inf, 0.0
+        for line in duel:
+            line.price = line.price or price_for(line.direction, 0.5 * line.margins[0])
+        stalls, last = 0, np.inf
+        for number in range(THINNING_ROUNDS):
+            for line in duel:
+                self._find_boundary(line, level)
+            duel = self._outrun(duel, number + 1)
+            now = self._cost_at(level)
+            stalls = 0 if now < last * (1 - LEAST_GAIN) else stalls + 1
+            last = min(last, now)
+            if stalls >= (THINNING_STALLS if np.isfinite(now) else BLOCKED_ROUNDS):
+                break
+        lines.sort(key=lambda line: line.cost)
+        return bool(np.isfinite(self._cost_at(level)))
+
+    def _outrun(self, duel: list[_Line], rounds: int) -> list[_Line]:
+        """Those that still have a chance: near the cheaper one at first, then that one alone."""
+        if rounds < DUEL_ROUNDS:
+            return duel
+        duel = sorted(duel, key=lambda line: line.cost)
+        near = [line for line in duel if line.cost <= DUEL_MARGIN * duel[0].cost]
+        return near if rounds < 2 * DUEL_ROUNDS else near[:1]
+
+    def _cost_at(self, level: int) -> float:
+        size = self._finds.size
+        return size[1] if size is not None and size[0] <= level else np.inf
+
+    def _find_boundary(self, line: _Line, level: int) -> None:
+        """One batch of prices around the last; then the gradient at the cheapest flip joins the mean."""
+        count = self._finds.afford("forward", PRICES)
+        prices = line.price * np.geomspace(line.width, 1 / line.width, count) if count > 1 else [line.price]
+        dearness = self._dearness(line)
+        changes = np.stack([self._ground.fill(line.direction, price, level, dearness) for price in prices])
+        blocked = self._finds.blocked
+        margins = self._finds.margins(changes)
+        flips = np.flatnonzero(margins < 0)
+        at = int(flips[0]) if flips.size else len(prices) - 1
+        if flips.size:
+            line.cost = min(line.cost, cost(changes[at]))
+        line.aim(np.asarray(prices), margins)
+        self._heed_gates(line, self._finds.blocked > blocked)
+        _, gradients = self._finds.gradients(changes[at : at + 1], [line.rival])
+        line.learn(gradients[0], MEMORY)
+
+    def _heed_gates(self, line: _Line, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
+        if blocked:
+            line.caution = max(0.5, line.caution * DEARER)
+            line.width = max(line.width, 1.2)
+        elif line.caution:
+            line.caution *= 0.95
+
+    def _dearness(self, line: _Line) -> Floats | None:
+        if not line.caution:
+            return None
+        return (1 + np.float32(line.caution) * self._finds.gates.weights) / np.float32(1 + line.caution)
+
+    def _exchange(self, level: int, line: _Line) -> None:
+        """Step 6."""
+        stalls, moves, direction = 0, 0.0, None
+        while stalls < EXCHANGE_STALLS:
+            change, before = self._finds.change, self._finds.size
+            if change is None:
+                return
+            margins, gradients = self._finds.gradients(change[None])
+            direction = gradients[0] if direction is None else 0.5 * direction + 0.5 * gradients[0]
+            moves = moves or np.count_nonzero(change) * 0.05
+            counts = sorted({max(1, int(moves * share)) for share in EXCHANGE_SHARES}, reverse=True)
+            counts = counts[: self._finds.afford("forward", len(counts))]
+            slack, dearness = -float(margins[0]), self._dearness(line)
+            swaps = [
+                self._ground.swap(change, direction, count, slack=slack, level=level, dearness=dearness)
+                for count in counts
+            ]
+            self._finds.margins(np.stack(swaps))
+            improved = self._finds.size != before
+            moves = max(1.0, moves * (1.5 if improved else 0.4))
+            stalls = 0 if improved else stalls + 1
