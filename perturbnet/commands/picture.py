@@ -61,6 +61,8 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
             before.index,
             rules.levels(epsilon),
             lambda pixels: verify(task, _body(pixels), engine).reject == "ok",
+            min_ssim=float(rules.min_ssim),
+            min_psnr_db=float(rules.min_psnr_db),
         ),
         Deadline(clock, started_s + budget_s),
     )
