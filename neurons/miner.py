@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,9 +27,11 @@ from perturbnet.miner.service import MinerService
 from perturbnet.process import run_neuron, run_or_stop
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
 from perturbnet.transport.server import Handlers
+from perturbnet.watchdog import Expect, expect_nothing, open_watchdog
 
 METAGRAPH_EVERY_S = 60.0
 METAGRAPH_EVERY_S_LOCAL = 2.0
+METAGRAPH_STEP_S = 600.0  # for the watchdog: what one reading may take at the very most
 
 log = logging.getLogger("miner")
 
@@ -41,6 +44,7 @@ class Registrations:
     clock: Clock
     every_s: float
     newest: Metagraph | None = None
+    expect: Expect = expect_nothing
 
     async def refresh(self) -> Metagraph:
         """Read the metagraph now."""
@@ -50,6 +54,7 @@ class Registrations:
     async def keep(self) -> None:
         """Read it again and again; an old one is better than none."""
         while True:
+            self.expect("answering; the metagraph is read now and then", self.every_s + METAGRAPH_STEP_S)
             await self.clock.sleep(self.every_s)
             try:
                 await self.refresh()
@@ -96,6 +101,7 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
     )
     ip = external_ip(settings)
     clock = SystemClock()
+    watchdog = open_watchdog(os.environ, clock)
     local = settings.network == "local"
     chain = open_chain(
         settings.network,
@@ -104,6 +110,7 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
         read_deadline_s=float(settings.chain_deadline_seconds),
     )
     registrations = Registrations(chain, clock, METAGRAPH_EVERY_S_LOCAL if local else METAGRAPH_EVERY_S)
+    registrations.expect = watchdog.expect
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     nonces = NonceStore(settings.state_dir / "nonces.sqlite", clock=clock)
     try:
@@ -125,7 +132,8 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
         try:
             await announce(chain, keypair, ip, server.port, metagraph)
             log.info("Miner started. Waiting for validator queries.")
-            await run_or_stop(registrations.keep(), stop)
+            async with watchdog.watching():
+                await run_or_stop(registrations.keep(), stop)
         finally:
             await server.stop()
             service.close()

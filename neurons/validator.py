@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -24,10 +25,13 @@ from perturbnet.validator import startup
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.publication import Publication, forget_old_deltas, open_publication
-from perturbnet.validator.rounds import Rounds
+from perturbnet.validator.rounds import CHAIN_STEP_S, SLACK_S, Rounds
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.watch import Watch
 from perturbnet.validator.weight_setting import WeightSetter
+from perturbnet.watchdog import Watchdog, open_watchdog
+
+PUBLICATION_STEP_S = 3600.0  # for the watchdog: a first publication sends the whole log
 
 log = logging.getLogger("validator")
 
@@ -41,12 +45,13 @@ class Validator:
     weights: WeightSetter
     publication: Publication | None
     watch: Watch
+    watchdog: Watchdog
     clock: Clock
 
     async def loop(self) -> None:
         """Rounds until the settings say it is enough."""
         while not await self._attempt(self._recover):
-            await self.clock.sleep(float(self.settings.challenge_retry_delay_seconds))
+            await self._wait(float(self.settings.challenge_retry_delay_seconds))
         while not self._enough():
             started_s = self.clock.monotonic_s()
             done = await self._attempt(self._round)
@@ -56,7 +61,11 @@ class Validator:
             if self._enough():
                 await self.rounds.finish_telling()
             else:
-                await self.clock.sleep(max(0.0, pause_s - (self.clock.monotonic_s() - started_s)))
+                await self._wait(max(0.0, pause_s - (self.clock.monotonic_s() - started_s)))
+
+    async def _wait(self, pause_s: float) -> None:
+        self.watchdog.expect("waiting for the next round", pause_s + SLACK_S)
+        await self.clock.sleep(pause_s)
 
     async def _recover(self) -> bool:
         await self.rounds.recover()
@@ -77,7 +86,9 @@ class Validator:
             state.size,
         )
         self.watch.round_closed(receipts, self.clock.monotonic_s() - started_s)
+        self.watchdog.expect("setting weights", CHAIN_STEP_S)
         await self.weights.run()
+        self.watchdog.expect("publishing the log", PUBLICATION_STEP_S)
         if self.publication is not None:
             await self.publication.run()
         else:
@@ -130,13 +141,15 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
         clock=clock,
         limits=ClientLimits(max_response_bytes=settings.max_response_bytes),
     )
-    rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock)
+    watchdog = open_watchdog(os.environ, clock)
+    rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock,
+                    expect=watchdog.expect)  # fmt: skip
     weights = WeightSetter(journal, chain, keypair)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
     watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)
     if publication is not None:
         watch.published = lambda: publication.size
-    return Validator(settings, rounds, weights, publication, watch, clock)
+    return Validator(settings, rounds, weights, publication, watch, watchdog, clock)
 
 
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
@@ -160,7 +173,8 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         chain.observe = validator.watch.chain_called
         validator.watch.start()
         try:
-            await run_or_stop(validator.loop(), stop)
+            async with validator.watchdog.watching():
+                await run_or_stop(validator.loop(), stop)
         finally:
             validator.watch.close()
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ CANCEL_S = 1.0
 def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
     """Run `main(stop)`; SIGINT and SIGTERM set `stop`. Ends the process: 0, or the error's exit code."""
     code = 0
+    faulthandler.enable()  # a watchdog's SIGABRT, or a crash, then leaves every thread's stack on stderr
     try:
         asyncio.new_event_loop().run_until_complete(_with_signals(main))
     except PerturbError as error:

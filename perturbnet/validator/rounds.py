@@ -39,8 +39,14 @@ from perturbnet.validator.receipts import (
     read_terms,
 )
 from perturbnet.verification import Pixels
+from perturbnet.watchdog import Expect, expect_nothing
 
 TELL_WITHIN_S = 5.0
+# For the watchdog: the very most a step may take, ten times what the slowest machine was seen to need.
+CHAIN_STEP_S = 600.0
+CHALLENGE_STEP_S = 120.0
+JUDGE_ANSWER_S = 30.0
+SLACK_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +86,7 @@ class Rounds:
     policy: RoundPolicy
     clock: Clock
     telling: asyncio.Task[list[Delivery]] | None = None
+    expect: Expect = expect_nothing
 
     async def run(self) -> list[ReceiptLeaf] | None:
         """Run one round to its receipts; None when no challenge came out of it.
@@ -90,6 +97,7 @@ class Rounds:
 
         """
         await self.recover()
+        self.expect("reading the metagraph", CHAIN_STEP_S)
         metagraph = await self.chain.metagraph()
         self.journal.record_metagraph(metagraph_leaf(metagraph))
         if not candidates(metagraph, self.hotkey, self.policy.selection):
@@ -107,6 +115,7 @@ class Rounds:
         opened = self.journal.state.open_round
         if opened is None:
             return
+        self.expect("reading the image of a round that was cut short", CHALLENGE_STEP_S)
         noted, asked = len(self.journal.store.arrivals(opened.position)), len(opened.leaf.asked)
         log.warning(
             "Round %d was cut short with %d of %d answers noted: closing it", opened.leaf.round, noted, asked
@@ -116,6 +125,7 @@ class Rounds:
     async def _find_challenge(self, metagraph: Metagraph) -> Found | None:
         """Draw rows until one makes a challenge; what does not is skipped once and recorded."""
         for attempt in range(self.policy.max_attempts):
+            self.expect("making a challenge", CHALLENGE_STEP_S)
             seeded = self.draws.next()
             try:
                 challenge = await asyncio.to_thread(self._build, seeded, metagraph, attempt)
@@ -211,6 +221,7 @@ class Rounds:
             protocol_fingerprint=self.policy.protocol_fingerprint,
             rules=rules,
         )
+        self.expect("asking miners", self._timeout_s() + SLACK_S)
         try:
             arrivals = await self.courier.query_round(
                 read_terms(self.journal, opened.leaf).targets,
@@ -248,7 +259,10 @@ class Rounds:
         terms = read_terms(self.journal, opened.leaf)
         judged: list[Judged] = []
         if clean is not None:
+            asked = len(opened.leaf.asked)
+            self.expect(f"judging up to {asked} answers", asked * JUDGE_ANSWER_S + SLACK_S)
             judged = await asyncio.to_thread(self._judge, opened, terms, clean)
+        self.expect("writing receipts", CHAIN_STEP_S)
         block = max(opened.leaf.block, await self.chain.block())
         receipts = write_receipts(opened, terms, judged, block=block)
         entries = self.journal.append(*receipts)
