@@ -26,8 +26,10 @@ import http.server
 import os
 import re
 import threading
+import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -56,10 +58,13 @@ class S3Server:
     token: str = "a session token of the twin"
     region: str = "us-east-1"
     page: int = 3
+    pause_s: float = 0.0
+    busiest: int = 0
     objects: dict[str, Stored] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     _faults: dict[tuple[str, str], list[Fault]] = field(default_factory=dict)
+    _busy: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -153,6 +158,19 @@ class S3Server:
             raise Denied(400, "InvalidToken")
         return True
 
+    @contextmanager
+    def taking_time(self) -> Iterator[None]:
+        """Take as long as a real one, and remember how many requests were under way at once."""
+        with self._lock:
+            self._busy += 1
+            self.busiest = max(self.busiest, self._busy)
+        time.sleep(self.pause_s)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+
     def perform(self, call: Call, key: str, *, signed: bool) -> Stored:
         """Do it; what is answered.
 
@@ -228,7 +246,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             signed = s3.check(call)
             if bucket != s3.bucket:
                 raise Denied(404, "NoSuchBucket", BucketName=bucket)
-            answer, status = s3.perform(call, key, signed=signed), 200
+            with s3.taking_time():
+                answer, status = s3.perform(call, key, signed=signed), 200
         except Denied as denied:
             answer, status = Stored(denied.xml(), {"content-type": "application/xml"}), denied.status
         if fault == Cut(done=True):

@@ -59,7 +59,9 @@ MUTABLE = "no-store"
 
 
 class Bucket:
-    """A folder of a bucket, as a `places.Target`."""
+    """A folder of a bucket, as a `places.Target`. Threads may share it."""
+
+    at_once = 16
 
     def __init__(self, url: str, *, backoff_s: float = 0.2) -> None:
         """Use the folder at `url`; nothing is fetched yet. The first pause before another try is `backoff_s`.

@@ -50,6 +50,9 @@ class Place(Protocol):
 class Target(Place, Protocol):
     """A published log that can be written."""
 
+    at_once: int
+    """How many files it takes at the same time, each from a thread of its own."""
+
     def write(self, name: str, data: bytes) -> None:
         """Put a file there, whole or not at all; when it returns it is there to stay.
 
@@ -70,6 +73,8 @@ class Target(Place, Protocol):
 
 class Folder:
     """A folder of this machine."""
+
+    at_once = 1
 
     def __init__(self, path: Path) -> None:
         """Use `path`, which need not exist yet."""

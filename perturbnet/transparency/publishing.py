@@ -3,6 +3,7 @@
 Rules
 - Blobs, entries, tiles, lists, and the checkpoint last: what a checkpoint covers is there before it. Cut off
   at any moment, the place shows the checkpoint before or the new one, and the next call writes the rest.
+  Blobs, which are most of it, go several at a time where a place takes that.
 - What is there already is trusted in one thing only: its checkpoint must be of this log, signed by one of its
   keys, and our log must begin with its tree. Else nothing is written: two trees of one name are a fraud that
   anybody can prove, and a restored backup is how an honest operator would commit it.
@@ -13,8 +14,10 @@ Source: c2sp.org/tlog-tiles; design/ledger.md, "Order of writing".
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from perturbnet import canonical
@@ -112,18 +115,18 @@ def publish(
     since = old.size if old else 0
     size = max(size, since)
     note = _with_witnesses(source.sign(size), old, target)
+    blobs = _blob_steps(source, target, since, size)
     steps = [
-        *_blob_steps(source, target, since, size),
         *_tile_steps(source, target, since, size),
         lambda: target.write(KEYS, canonical.encode([place for place in source.key_leaves if place < size])),
         lambda: target.write(ANCHORS, encode_anchors([item for item in anchors if item.size <= size])),
         lambda: target.write(CHECKPOINT, note.encode()),
         *(_removal(target, tile) for tile in _filled(since, size)),
     ]
-    for done, step in enumerate(steps, start=1):
-        step()
+    performed = itertools.chain(_perform(blobs, target.at_once), _perform(steps, 1))
+    for done, _ in enumerate(performed, start=1):
         if progress is not None:
-            progress(done, len(steps))
+            progress(done, len(blobs) + len(steps))
     return parse_checkpoint(note.text)
 
 
@@ -160,6 +163,16 @@ def _with_witnesses(note: Note, old: Checkpoint | None, target: Target) -> Note:
     if old is None or old.text() != note.text:
         return note
     return parse_note(target.read(CHECKPOINT, MAX_NOTE_BYTES)).signed_by(*note.signatures)
+
+
+def _perform(steps: Sequence[Callable[[], None]], at_once: int) -> Iterator[None]:
+    """Do all of it, in order or so many at a time; the first error ends it once those under way are done."""
+    if at_once == 1:
+        for step in steps:
+            yield step()
+        return
+    with ThreadPoolExecutor(at_once, thread_name_prefix="publish") as pool:
+        yield from pool.map(lambda step: step(), steps)  # which cancels the rest when it is left early
 
 
 def _blob_steps(source: Source, target: Target, since: int, size: int) -> list[Callable[[], None]]:

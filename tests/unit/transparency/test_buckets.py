@@ -84,6 +84,24 @@ def test_it_grows_drops_parts_that_are_full_and_blobs_whose_time_is_over(
     assert f"a/log/{blob_path(digest)}" not in s3.objects
 
 
+def test_blobs_go_together_and_the_rest_in_order(log: SignedLog, s3: S3Server, bucket: Bucket) -> None:
+    for number in range(60):
+        log.answer(b"%d" % number)
+    s3.pause_s = 0.01
+    s3.fault("PUT", "*", Refuse(503, "SlowDown"), times=5)
+    publish(log.source, bucket, 660)
+    assert 1 < s3.busiest <= bucket.at_once
+    order = s3.order("PUT")
+    assert all("/blobs/" in name for name in order[:60])
+    kinds = [name.removeprefix("a/log/").split("/")[0] for name in order[60:]]
+    assert kinds == ["tile"] * 7 + ["keys.json", "anchors.json", "checkpoint"]
+    s3.fault("PUT", f"a/log/{blob_path(log.answer(b'one more'))}", Refuse(403, "AccessDenied"))
+    log.answer(b"and one more")
+    with pytest.raises(LedgerError, match="AccessDenied"):
+        publish(log.source, bucket, 662)
+    assert shown(s3) == 660
+
+
 @pytest.mark.parametrize("fault", [Refuse(503, "SlowDown"), Refuse(500, "InternalError"), Cut(done=False), Cut(done=True)])  # fmt: skip  # noqa: E501
 def test_what_passes_is_tried_again(log: SignedLog, s3: S3Server, bucket: Bucket, fault: Fault) -> None:
     for name in ("checkpoint", "tile/0/000", "tile/entries/000"):
