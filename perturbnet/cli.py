@@ -23,6 +23,8 @@ from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
 from perturbnet.commands.status import status
+from perturbnet.commands.unit import unit
+from perturbnet.commands.web import web
 from perturbnet.config import Loaded, Setting, load_settings, registry
 from perturbnet.errors import PerturbError
 
@@ -79,6 +81,7 @@ def main() -> None:
                   perturb validator run        challenge miners, verify, set weights
     Check:        perturb audit BUNDLE         recompute a validator's published log
     Look:         perturb status               last round, standings, next weights, health
+                  perturb web                  the same and more in the browser, with pictures
                   perturb config show          every setting, its value and where it came from
                   perturb smoke                does this machine have what a neuron needs?
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
@@ -289,7 +292,9 @@ main.add_command(pins)
 main.add_command(bootstrap)
 main.add_command(fingerprint)
 main.add_command(manifest)
+main.add_command(unit)
 main.add_command(status)
+main.add_command(web)
 
 
 @main.command()
