@@ -186,7 +186,11 @@ def live(folder: Path, *, rounds: int = ROUNDS, rows: int = ROWS, broken: Sequen
     world.courier = SigningCourier(answers)
     with LedgerStore(world.state_dir / LEDGER_FILE) as store:
         store.append([build_genesis(keypair(1), LOG_KEY, network="local", netuid=NETUID, created_ms=0)])
-    entries = world.run(rounds)
+    return honest_of(world, world.run(rounds))
+
+
+def honest_of(world: World, entries: Sequence[Entry]) -> Honest:
+    """What a validator's world holds, for an auditor."""
     blobs, bodies = BlobStore(world.state_dir / DELTAS_FOLDER), BlobStore(world.state_dir / BLOBS_FOLDER)
     return Honest(tuple(entries), world.source, _fresh(world), blobs, bodies)
 
