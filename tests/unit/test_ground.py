@@ -166,17 +166,18 @@ class TestDependencies:
 
 def test_a_wheel_ships_every_file_of_the_packages_and_the_workflow(tmp_path: Path) -> None:
     source = tmp_path / "source"
+    alone = {"requirements.lock", "packaging/service.json"}
     packages, workflow = {"perturbnet", "neurons"}, {"Snakefile", "workflow", "profiles", "config"}
     expected = set()
     for path in committed():
         name = path.relative_to(ROOT)
         top = name.parts[0]
-        if top in packages | workflow | {"pyproject.toml", "LICENSE", "README.md"}:
+        if top in packages | workflow | {"pyproject.toml", "LICENSE", "README.md"} or str(name) in alone:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, source / name)
         if top in packages:
             expected.add(name.as_posix())
-        if top in workflow and name.suffix != ".example":
+        if (top in workflow and name.suffix != ".example") or str(name) in alone:
             expected.add(f"share/perturb/{name.as_posix()}")
     build = "from setuptools import build_meta; build_meta.build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
