@@ -25,6 +25,7 @@ from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.miner.keepsakes import Keepsakes
 from perturbnet.miner.service import MinerService
 from perturbnet.process import run_neuron, run_or_stop
+from perturbnet.telemetry import Loopback
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
 from perturbnet.transport.server import Handlers
 from perturbnet.watchdog import Expect, expect_nothing, open_watchdog
@@ -128,14 +129,18 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
             port=settings.axon_port,
             clock=clock,
         )
+        numbers = Loopback(service.registry)
         await server.start()
         try:
             await announce(chain, keypair, ip, server.port, metagraph)
+            if settings.metrics_port:
+                numbers.start(settings.metrics_port)
             log.info("Miner started. Waiting for validator queries.")
             async with watchdog.watching():
                 await run_or_stop(registrations.keep(), stop)
         finally:
             await server.stop()
+            numbers.close()
             service.close()
     finally:
         nonces.close()
@@ -155,8 +160,17 @@ def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerSe
     require_engine(manifest, engine)
     oracle = open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind)
     keepsakes = Keepsakes(settings.state_dir)
-    service = MinerService(engine, oracle, attack, keypair.ss58_address, clock, keepsakes)
-    service.protocol_fingerprint = manifest.digest
+    service = MinerService(
+        engine,
+        oracle,
+        attack,
+        keypair.ss58_address,
+        clock,
+        keepsakes,
+        manifest.digest,
+        answer_reserve_s=float(settings.answer_reserve_seconds),
+        searches=settings.searches,
+    )
     service.warm_up()
     log.info("Model %s, protocol fingerprint %s", engine.model_name, manifest.digest[:16])
     return service

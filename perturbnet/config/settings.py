@@ -258,6 +258,16 @@ class Settings:
         "PERTURB_OPEN_NETWORK", Flag(), "false", "answer every registered hotkey (test networks)"
     )
     attack: str = _miner("PERTURB_ATTACK", _NAME, "pgd", "the miner's attack: `perturb attack --list`")
+    answer_reserve_seconds: Decimal = _miner(
+        "PERTURB_ANSWER_RESERVE_SECONDS",
+        Number("0.05", "60"),
+        "0.5",
+        "how long before a challenge's time-out the miner sends its best image",
+        unit="s",
+    )
+    searches: int = _miner(
+        "PERTURB_SEARCHES", Integer(1, 64), "8", "challenges searched at once; more wait, by deadline"
+    )
     # Telemetry.
     metrics_port: int = _shared(
         "PERTURB_METRICS_PORT",

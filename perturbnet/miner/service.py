@@ -1,46 +1,49 @@
 """A challenge comes in, an answer goes out in time: an image that passed the verifier's own code, or none.
 
 Rules
-- One deadline, from the moment the request arrived. A reserve is kept back for the step under way when it
-  passes, for encoding and for sending; it is what one step took at warm-up, doubled.
-- What is sent was verified as bytes: encoded, decoded, every gate, both labels, by `perturbnet.verification`.
+- One deadline, from the moment the request arrived. At `answer_reserve_s` before the time-out the best
+  verified image is sent, whatever the search does; the search is asked to end earlier by what verifying one
+  more image takes, measured at warm-up.
+- Several challenges are searched at once (`slots`), their questions share batches (`passes`); the rest wait,
+  the earliest deadline first.
+- A request that is cancelled ends its search at the next question. A search that overruns keeps its place
+  until it really ends, so the memory stays bounded.
 - A challenge made under another protocol fingerprint is answered too, for what is sent is verified here; the
   difference is logged, once for each validator, because label and verdict may differ there.
-- One search at a time, in one thread, because the model is shared; a search that would begin too late is not
-  begun, and one whose request was cancelled while it waited neither.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
+from prometheus_client import CollectorRegistry
 
-from perturbnet.attacks import Attack, AttackResult, AttackTask, Deadline, Oracle
-from perturbnet.challenges import SMALLEST_SIDE
-from perturbnet.classifier import Classification, Engine
+from perturbnet.attacks import Attack
+from perturbnet.classifier import Engine
 from perturbnet.clock import Clock
-from perturbnet.errors import AttackError, PerturbError, Refused, Reject
-from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.errors import AttackError
+from perturbnet.miner.calibration import Costs, measure_costs
 from perturbnet.miner.keepsakes import Keepsakes
-from perturbnet.protocol import (
-    Acknowledgement,
-    AttackChallenge,
-    AttackResponse,
-    encode,
-    response_limit_bytes,
-)
+from perturbnet.miner.numbers import Answered, Counted
+from perturbnet.miner.passes import JointOracle, ModelThread
+from perturbnet.miner.search import Search, build_response
+from perturbnet.miner.slots import Slots
+from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse, encode
+from perturbnet.telemetry import FailureCount, new_registry
 from perturbnet.transport import SignedMessage
-from perturbnet.verification import Pixels, Task, verify_round
 
-MINIMUM_RESERVE_S = 0.25
+__all__ = ["MinerService", "build_response"]
+
+ANSWER_RESERVE_S = 0.5  # for signing, the network, and a busy machine
+SEARCHES = 8
+MOST_WAITING = 56
+LOOK_EVERY_S = 0.25
 REMEMBERED_TASKS = 256
-MAX_REASON_CHARACTERS = 200
+LARGEST_RESERVE = 4  # of a time-out, one over this
 
 log = logging.getLogger(__name__)
 
@@ -50,27 +53,50 @@ class MinerService:
     """Answers challenges with one model and one attack. `seed_text` (the hotkey) makes two miners differ."""
 
     engine: Engine
-    oracle: Oracle
+    oracle: JointOracle
     attack: Attack
     seed_text: str
     clock: Clock
     keepsakes: Keepsakes | None = None
     protocol_fingerprint: str | None = None  # of this node's manifest; None compares with nothing
-    reserve_s: float = MINIMUM_RESERVE_S
-    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "attack"))
+    answer_reserve_s: float = ANSWER_RESERVE_S
+    searches: int = SEARCHES
+    costs: Costs | None = None
+    registry: CollectorRegistry = field(default_factory=lambda: new_registry("miner"))
     _answered: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _strangers: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
-    def warm_up(self) -> None:
-        """Take one step of a search twice; the time the second one took, doubled, is kept back."""
-        self._step()
-        started_s = self.clock.monotonic_s()
-        self._step()
-        self.reserve_s = MINIMUM_RESERVE_S + 2 * (self.clock.monotonic_s() - started_s)
-        log.info("Warmed up: %.2f s are kept back of every deadline", self.reserve_s)
+    def __post_init__(self) -> None:
+        """Start the model's thread and register the numbers."""
+        self.model = ModelThread(self.oracle, self.engine)
+        self.slots = Slots(self.searches, MOST_WAITING, self.clock)
+        self.counted = Counted(self.registry)
+        self._failures = FailureCount(self.registry, "miner")
+        self._threads = ThreadPoolExecutor(self.searches, "search")
+        gauge = self.counted.gauge
+        gauge("searches", "Challenges under search.", lambda: len(self.slots.searching))
+        gauge("waiting", "Challenges that wait for a place.", lambda: len(self.slots.waiting))
+        gauge("batches", "Batches through the model.", lambda: self.model.passes)
+        gauge("shared_batches", "Batches that served several searches.", lambda: self.model.joined)
+        gauge(
+            "reserve_seconds", "Kept back for verifying.", lambda: self.costs.reserve_s if self.costs else 0
+        )
+
+    def warm_up(self) -> Costs:
+        """Measure what a step costs; batch and reserve follow from it. Nothing may be served before."""
+        self.costs = costs = measure_costs(self.oracle, self.engine, self.clock)
+        self.model.images_per_pass = costs.images_per_pass
+        log.info(
+            "Warmed up: gradient %.3f s an image alone, %.3f s in batches of %d; verifying %.3f s",
+            costs.gradient_s,
+            costs.pass_s / costs.images_per_pass,
+            costs.images_per_pass,
+            costs.verdict_s + costs.answer_s,
+        )
+        return costs
 
     async def answer(self, challenge: AttackChallenge, caller: str, received_s: float) -> AttackResponse:
-        """Search and answer; never later than the challenge's time-out, as far as the attack keeps its own.
+        """Search and answer; never later than the challenge's time-out less `answer_reserve_s`.
 
         Args:
             challenge: what a permitted validator sent; its image is hostile until decoded.
@@ -78,18 +104,36 @@ class MinerService:
             received_s: when the request arrived, on the clock's monotonic scale.
 
         """
-        deadline = Deadline(self.clock, received_s + challenge.timeout_seconds - self.reserve_s)
-        task, left_s = challenge.task_id, deadline.remaining_s
+        timeout_s = float(challenge.timeout_seconds)
+        due_s = received_s + timeout_s - self.answer_reserve_s
+        reserve_s = min(self.costs.reserve_s if self.costs else 0.0, timeout_s / LARGEST_RESERVE)
+        search = Search(
+            challenge, self.model, self.attack, self.seed_text, self.clock, due_s - reserve_s, due_s
+        )
+        task, left_s = challenge.task_id, search.end_s - self.clock.monotonic_s()
         log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
         self._compare(challenge.protocol_fingerprint, caller)
         self._remember(challenge)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._respond, challenge, deadline)
+        ended = False
+        try:
+            ended = await self._search(search)
+        except asyncio.CancelledError:
+            self._report(search, received_s, "cancelled", ended=False)
+            raise
+        finally:
+            search.stop()
+        response = search.response()
+        self._report(search, received_s, "image" if search.find else "none", ended=ended)
+        if self.keepsakes is not None and response.perturbed_image_b64 is not None:
+            keeping = asyncio.get_running_loop().run_in_executor(None, self._keep, response)
+            keeping.add_done_callback(lambda done: done.exception())
+        return response
 
     async def acknowledged(self, acknowledgement: Acknowledgement, message: SignedMessage) -> None:
         """Keep the validator's word of what became of an answer, and log it."""
         if self.keepsakes is not None:
             await asyncio.to_thread(self.keepsakes.keep_acknowledgement, message)
+        self.counted.judged(acknowledgement.reject.value)
         task = self._answered.get(acknowledgement.challenge_id, "unknown task")
         log.info(
             "Validator %s judged %s: %s, score %.4f, leaf %s",
@@ -101,80 +145,60 @@ class MinerService:
         )
 
     def close(self) -> None:
-        """Begin no further search; one that runs ends by its deadline."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        """Begin no further search; those that run end at their next question to the model."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.model.close()
 
-    def _step(self) -> None:
-        """What happens at most between two looks at the clock: a gradient, a verification, an answer."""
-        pixels = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-        self.oracle.margin_grad(pixels[None], np.array([0]))
-        self.engine.classify([pixels])
-        decode_png(encode_png(pixels))
-
-    def _respond(self, challenge: AttackChallenge, deadline: Deadline) -> AttackResponse:
-        started_s = self.clock.monotonic_s()
+    async def _search(self, search: Search) -> bool:
+        """Wait for a place, search until the answer is due; False if the attack is still at it."""
         try:
-            clean, result = self._search(challenge, deadline)
-        except Refused as error:
-            return self._nothing(challenge, f"clean image refused: {error.reject.value}")
-        except PerturbError as error:
-            return self._nothing(challenge, error.message)
-        if result.adversarial is None:
-            return self._nothing(challenge, result.reason)
-        changed = int(np.count_nonzero(result.adversarial != clean))
-        taken_s, left_s = self.clock.monotonic_s() - started_s, deadline.remaining_s
-        shown = f"k {result.linf_u8}, {changed} values changed, {taken_s:.2f} s, {left_s:.2f} s left"
-        log.info("Task %s: %s", challenge.task_id, shown)
-        response = build_response(challenge.task_id, challenge.challenge_id, result.adversarial)
+            await self.slots.take(search)
+        except AttackError as error:
+            search.reason = error.message
+            return True
+        running = asyncio.get_running_loop().run_in_executor(self._threads, search.run)
+        running.add_done_callback(lambda done: self._ended(search, done))
+        while not running.done():
+            left_s = search.due_s - self.clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            await asyncio.wait([running], timeout=min(left_s, LOOK_EVERY_S))
+        return True
+
+    def _ended(self, search: Search, done: asyncio.Future[None]) -> None:
+        """A search's thread is over: its place is free."""
+        self.slots.free(search)
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._failures.add(error)
+            search.reason = "the attack failed"
+            log.error("Task %s: the attack failed", search.challenge.task_id, exc_info=error)
+
+    def _report(self, search: Search, received_s: float, outcome: str, *, ended: bool) -> None:
+        """Count and log a challenge."""
+        now_s, find = self.clock.monotonic_s(), search.find
+        began_s = now_s if search.began_s is None else search.began_s
+        answered = Answered(
+            task_id=search.challenge.task_id,
+            outcome=outcome,
+            reason=search.reason,
+            linf_u8=find.accepted.linf_u8 if find else 0,
+            changed=find.accepted.changed if find else 0,
+            values=find.accepted.pixels.size if find else 1,
+            margin=find.margin if find else None,
+            forward_passes=search.oracle.forward_passes,
+            backward_passes=search.oracle.backward_passes,
+            waited_s=began_s - received_s,
+            searched_s=now_s - began_s,
+            left_s=received_s + float(search.challenge.timeout_seconds) - now_s,
+            overran=not ended and outcome != "cancelled",
+        )
+        self.counted.answered(answered)
+        log.log(logging.INFO if outcome == "image" else logging.WARNING, "%s", answered.line())
+
+    def _keep(self, response: AttackResponse) -> None:
         if self.keepsakes is not None:
             self.keepsakes.keep_body(encode(response))
-        return response
-
-    def _search(self, challenge: AttackChallenge, deadline: Deadline) -> tuple[Pixels, AttackResult]:
-        if deadline.passed:
-            raise AttackError("out of time before the search began")
-        ours = self.engine.model_name
-        if challenge.model_name != ours:
-            raise AttackError(f"asked for model {challenge.model_name!r}, this miner has {ours!r}")
-        clean = decode_png(decode_base64(challenge.clean_image_b64))
-        if min(clean.shape[:2]) < SMALLEST_SIDE:
-            raise AttackError(f"clean image of {clean.shape[1]}×{clean.shape[0]} is too small")
-        label = self.engine.classify([clean])[0]
-        if label.text != challenge.true_label:
-            raise AttackError(f"label is {challenge.true_label!r} to the validator, {label.text!r} here")
-        task = AttackTask(
-            clean=clean,
-            label_index=label.index,
-            levels=challenge.rules.levels(str(challenge.epsilon)),
-            accepts=lambda pixels: self._accepts(challenge, clean, label, pixels),
-            seed=_seed(self.seed_text, challenge.challenge_id),
-        )
-        return clean, self.attack.run(self.oracle, task, deadline)
-
-    def _accepts(
-        self, challenge: AttackChallenge, clean: Pixels, label: Classification, pixels: Pixels
-    ) -> bool:
-        """The verifier's verdict on the very bytes that would be sent."""
-        task = Task(
-            task_id=challenge.task_id,
-            challenge_id=challenge.challenge_id,
-            clean=clean,
-            true_label=challenge.true_label,
-            epsilon=str(challenge.epsilon),
-            rules=challenge.rules,
-            max_body_bytes=response_limit_bytes(clean.shape[0], clean.shape[1]),
-        )
-        body = encode(build_response(challenge.task_id, challenge.challenge_id, pixels))
-        return verify_round(task, [(body, None)], self.engine, label)[0].reject is Reject.OK
-
-    def _nothing(self, challenge: AttackChallenge, reason: str) -> AttackResponse:
-        log.warning("Task %s: no image: %s", challenge.task_id, reason)
-        shown = "".join(character for character in reason if character.isprintable())
-        return AttackResponse(
-            task_id=challenge.task_id,
-            challenge_id=challenge.challenge_id,
-            reason=shown[:MAX_REASON_CHARACTERS],
-        )
 
     def _compare(self, theirs: str, caller: str) -> None:
         """Say once that a validator works with another manifest than this miner."""
@@ -195,17 +219,3 @@ class MinerService:
         self._answered[challenge.challenge_id] = challenge.task_id
         while len(self._answered) > REMEMBERED_TASKS:
             self._answered.popitem(last=False)
-
-
-def build_response(task_id: str, challenge_id: str, pixels: Pixels) -> AttackResponse:
-    """The message that carries an image."""
-    return AttackResponse(
-        task_id=task_id,
-        challenge_id=challenge_id,
-        perturbed_image_b64=encode_base64(encode_png(pixels)),
-        pixels_sha256=pixel_digest(pixels),
-    )
-
-
-def _seed(text: str, challenge_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{text}:{challenge_id}".encode()).digest()[:8], "big")
