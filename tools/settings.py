@@ -1,4 +1,4 @@
-"""Write what follows from the registry of settings: docs/settings.md and the two examples in config/.
+"""Write what follows from the registry of settings: documentation, examples in config/, nix/settings.json.
 
 Rules
 - Nothing in them is written by hand, so they cannot drift; tests/unit/config/test_generated.py holds that.
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from perturbnet.config import FILE_VARIABLE, Setting, registry  # noqa: E402 - a script finds its own tree first
+from tools.nix_settings import nix_settings  # noqa: E402
 
 _DOCUMENT = f"""# Settings
 
@@ -42,7 +43,7 @@ def generated() -> dict[str, str]:
     """What each file must hold, by its path in the repository."""
     table = "".join(_table_row(setting) for setting in registry())
     examples = {f"config/{role}.env.example": _example(role) for role in ("validator", "miner")}
-    return {"docs/settings.md": _DOCUMENT + table, **examples}
+    return {"docs/settings.md": _DOCUMENT + table, "nix/settings.json": nix_settings(), **examples}
 
 
 def _table_row(setting: Setting) -> str:

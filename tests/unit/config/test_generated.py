@@ -14,7 +14,7 @@ import pytest
 from perturbnet.config import load_settings, registry, require_live
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = ["config/miner.env.example", "config/validator.env.example", "docs/settings.md"]
+FILES = ["config/miner.env.example", "config/validator.env.example", "docs/settings.md", "nix/settings.json"]
 ROLES = ["miner", "validator"]
 
 
