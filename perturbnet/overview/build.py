@@ -44,7 +44,7 @@ def build_overview(state: LedgerState, tail: Tail, facts: Facts) -> Overview:
     size = _number(history.get("history_size"))
     standings = rank_standings(state, vector)
     latest, weights = tail.latest(), _last_weights(state)
-    shown = [standing.uid for standing in standings if standing.asked][:SERIES]
+    shown = [standing.uid for standing in standings if standing.succeeded][:SERIES]
     return Overview(
         source=facts.source,
         place=facts.place,

@@ -1,0 +1,92 @@
+"""Charts as values for a template: pure functions from numbers to places. No script draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perturbnet.overview.views import SeriesView
+
+WIDTH, HEIGHT = 720, 200
+LEFT, RIGHT, TOP, BOTTOM = 30, 10, 8, 20
+WHOLE_PPB = 10**9
+
+
+@dataclass(frozen=True)
+class Line:
+    """One miner: `points` as SVG wants them, and where its last point lies."""
+
+    uid: int
+    points: str
+    end_x: float
+    end_y: float
+    last_ppb: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over rounds, scores from 0 to 1."""
+
+    lines: tuple[Line, ...]
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar; `length` is a share of the longest, in per cent."""
+
+    name: str
+    value: int
+    length: float
+
+
+def draw_standings(series: Sequence[SeriesView]) -> Chart | None:
+    """Each miner's mean over the rounds; None while there is nothing to draw."""
+    drawn = [one for one in series if one.points]
+    if not drawn:
+        return None
+    first = min(one.points[0][0] for one in drawn)
+    last = max(one.points[-1][0] for one in drawn)
+    lines = []
+    for one in drawn:
+        places = [(_across(number, first, last), _up(mean)) for number, mean in one.points]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        lines.append(Line(one.uid, points, *places[-1], one.points[-1][1]))
+    middle = (first + last) // 2
+    rounds = dict.fromkeys((first, middle, last))
+    return Chart(
+        lines=tuple(lines),
+        across=tuple(Tick(_across(number, first, last), f"{number:,}") for number in rounds),
+        up=tuple(Tick(_up(WHOLE_PPB * quarter // 4), f"{quarter / 4:.2f}") for quarter in range(5)),
+    )
+
+
+def draw_bars(counts: dict[str, int], limit: int = 12) -> tuple[Bar, ...]:
+    """The largest counts as bars, the longest first."""
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    top = max((value for _, value in largest), default=0)
+    return tuple(Bar(name, value, 100 * value / top if top > 0 else 0) for name, value in largest)
+
+
+def _across(number: int, first: int, last: int) -> float:
+    share = (number - first) / (last - first) if last > first else 0.5
+    return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _up(mean_ppb: int) -> float:
+    share = min(1.0, max(0.0, mean_ppb / WHOLE_PPB))
+    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
