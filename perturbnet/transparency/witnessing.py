@@ -4,8 +4,8 @@ Rules (C2SP tlog-witness)
 - Of each log, by its name, the newest checkpoint that was cosigned is kept. The next one is cosigned only if
   it is signed by the log's key, no smaller, and proven to begin with the kept one; what is new is on the disk
   before the cosignature leaves.
-- Asked by a log (`add_checkpoint`, the protocol's request), the proof comes with the request. Reading a
-  published log (`witness_bundle`), the witness computes it from the tiles.
+- The witness reads the published log (`witness_bundle`) and computes the proof from its tiles; it serves
+  nobody. What it checks is what the protocol asks of a witness (`add_checkpoint`).
 - A log that contradicts what was seen is not cosigned: the two checkpoints are a fraud proof, which is kept.
 - A witness cosigns under its own log's name and key; how far it trusts a log's clock is not said.
 
@@ -15,7 +15,6 @@ Source: c2sp.org/tlog-witness, c2sp.org/tlog-cosignature.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from perturbnet.ledger.folders import make_folder
 from perturbnet.ledger.leaves import KeyLeaf, Leaf
 from perturbnet.merkle import EMPTY_ROOT, verify_consistency
 from perturbnet.transparency.bundle import Bundle
-from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint, parse_hash
+from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
 from perturbnet.transparency.delegation import Authority
 from perturbnet.transparency.fraud import (
     SUFFIX,
@@ -38,15 +37,12 @@ from perturbnet.transparency.fraud import (
 )
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, Signature, SigningKey, parse_note
 
-MAX_REQUEST_BYTES = MAX_NOTE_BYTES + (1 << 13)
-MAX_PROOF_LINES = 63
 WITNESS_FOLDER = "witness"
-_OLD = re.compile(r"old (0|[1-9][0-9]{0,15})")
 
 
 @dataclass(frozen=True)
 class Request:
-    """The body of `add-checkpoint`: the size the witness is believed to have, a proof, the new checkpoint."""
+    """What `add-checkpoint` says: the size the witness is believed to have, a proof, the new checkpoint."""
 
     old_size: int
     proof: tuple[bytes, ...]
@@ -165,27 +161,6 @@ class Witness:
             write_durably(path, data)
         except OSError as error:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def parse_request(data: bytes) -> Request:
-    """Read the body of `add-checkpoint` from a stranger.
-
-    Raises:
-        NoteError: too long or of another form.
-
-    """
-    if len(data) > MAX_REQUEST_BYTES:
-        raise NoteError(f"a request of {len(data)} bytes; at most {MAX_REQUEST_BYTES} are allowed")
-    head, gap, note = data.partition(b"\n\n")
-    try:
-        first, *lines = head.decode().split("\n")
-    except UnicodeDecodeError:
-        raise NoteError("a request that is not UTF-8") from None
-    old = _OLD.fullmatch(first)
-    if old is None or not gap or len(lines) > MAX_PROOF_LINES:
-        form = f"`old <size>`, up to {MAX_PROOF_LINES} hashes, an empty line, a checkpoint"
-        raise NoteError(f"a request is {form}")
-    return Request(int(old[1]), tuple(map(parse_hash, lines)), parse_note(note))
 
 
 def _delegations(bundle: Bundle) -> tuple[Leaf, ...]:

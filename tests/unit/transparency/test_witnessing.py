@@ -9,12 +9,11 @@ import pytest
 from perturbnet import merkle
 from perturbnet.errors import LedgerForked, NoteError
 from perturbnet.transparency.bundle import open_bundle
-from perturbnet.transparency.checkpoints import encode_hash
 from perturbnet.transparency.delegation import read_authority
 from perturbnet.transparency.fraud import verify_fraud_proof
 from perturbnet.transparency.notes import Kind, Note, SigningKey, parse_note
 from perturbnet.transparency.publishing import publish
-from perturbnet.transparency.witnessing import Request, Witness, parse_request
+from perturbnet.transparency.witnessing import Request, Witness
 from tests.fakes import VirtualClock
 from tests.unit.ledger.samples import skip
 from tests.unit.transparency.logs import SignedLog, signed_log
@@ -69,8 +68,7 @@ def test_the_protocol_s_request(witness: Witness, log: SignedLog) -> None:
     authority = read_authority(next(log.store.entries()).leaf, [])
 
     def request(old: int, new: int, *proof: bytes) -> Request:
-        lines = [f"old {old}", *map(encode_hash, proof), ""]
-        return parse_request("".join(f"{line}\n" for line in lines).encode() + log.source.sign(new).encode())
+        return Request(old, proof, log.source.sign(new))
 
     proof = merkle.consistency_proof(100, 600, log.store.subtree)
     line = witness.add_checkpoint(request(0, 100), authority)
@@ -88,22 +86,3 @@ def test_the_protocol_s_request(witness: Witness, log: SignedLog) -> None:
     stranger = Note(log.source.sign(600).text, ()).signed_by(log.key.sign("x\n"))
     with pytest.raises(NoteError, match="is not over this text"):
         witness.add_checkpoint(Request(600, (), stranger), authority)
-
-
-_MALFORMED = {
-    "empty": b"",
-    "no end": b"old 1",
-    "zeros": b"old 01\n\n",
-    "negative": b"old -1\n\nx",
-    "another word": b"new 1\n\nx",
-    "short hash": b"old 1\nAAAA\n\nx",
-    "not UTF-8": b"\xff\n\nx",
-    "64 lines": b"old 1\n" + b"A\n" * 64 + b"\nx",
-    "too long": b"a" * 300_000,
-}
-
-
-@pytest.mark.parametrize("name", _MALFORMED)
-def test_malformed_requests(name: str) -> None:
-    with pytest.raises(NoteError):
-        parse_request(_MALFORMED[name])
