@@ -11,7 +11,8 @@ the first that fails answers with its status, and costs no more than the steps b
 6. signature, freshness, permit, replay                     401, 403 (`authentication`)
 7. rate limit of the hotkey                                 429
 8. the message                                              400
-9. the handler, within the challenge's own time-out         500, 504
+9. the handler, within the challenge's own time-out, and
+   cancelled when the sender leaves: nobody would get it     500, 504
 
 One request per connection: an idle connection is worth nothing at one challenge every two minutes, and a
 server without keep-alive has fewer states to be held in. Starlette routes, uvicorn serves (HTTP/1.1 by h11).
@@ -23,7 +24,8 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import uvicorn
@@ -178,7 +180,7 @@ class Server:
         )
 
     async def _answer(
-        self, request: Request, handle: Callable[[SignedMessage, Caller, float], Awaitable[Response]]
+        self, request: Request, handle: Callable[[Request, SignedMessage, Caller, float], Awaitable[Response]]
     ) -> Response:
         received_s = self._clock.monotonic_s()
         try:
@@ -187,7 +189,7 @@ class Server:
             caller = self._authenticator.authenticate(headers, body, method=request.method, path=path)  # 6
             if not self._hotkey_rates.take(caller.hotkey):  # 7
                 raise RequestRefused(429, f"too many requests from {caller.hotkey}")
-            return await handle(SignedMessage.of(path, headers, body), caller, received_s)  # 8, 9
+            return await handle(request, SignedMessage.of(path, headers, body), caller, received_s)  # 8, 9
         except Exception as error:  # noqa: BLE001 - the edge of the server: one bad request must not end it
             status, why = _explain(error)
             if status == 500:
@@ -195,10 +197,12 @@ class Server:
             _log.info("%s from %s: %d %s", request.url.path, remote_address(request), status, why)
             return self._reply(status, {"error": why})
 
-    async def _answer_challenge(self, message: SignedMessage, caller: Caller, received_s: float) -> Response:
+    async def _answer_challenge(
+        self, request: Request, message: SignedMessage, caller: Caller, received_s: float
+    ) -> Response:
         challenge = protocol.parse(AttackChallenge, message.body, max_bytes=self._limits.max_body_bytes)  # 8
         left_s = received_s + challenge.timeout_seconds - self._clock.monotonic_s()
-        async with asyncio.timeout(left_s):  # 9
+        async with asyncio.timeout(left_s), _while_connected(request):  # 9
             response = await self._handlers.challenge(challenge, caller.hotkey, received_s)
         if (response.task_id, response.challenge_id) != (challenge.task_id, challenge.challenge_id):
             raise TransportError(f"the handler answered task {response.task_id}, not {challenge.task_id}")
@@ -216,7 +220,7 @@ class Server:
         return _json(200, content, {protocol.SIGNATURE_HEADER: "0x" + signature.hex()})
 
     async def _answer_acknowledgement(
-        self, message: SignedMessage, _caller: Caller, _received_s: float
+        self, _request: Request, message: SignedMessage, _caller: Caller, _received_s: float
     ) -> Response:
         acknowledgement = protocol.parse(Acknowledgement, message.body, max_bytes=self._limits.max_body_bytes)
         await self._handlers.acknowledgement(acknowledgement, message)
@@ -225,6 +229,31 @@ class Server:
     def _reply(self, status: int, content: dict[str, str | int]) -> Response:
         self.counts[status] += 1
         return _json(status, json.dumps(content).encode())
+
+
+@asynccontextmanager
+async def _while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel what is done inside when the sender leaves, and raise `ClientDisconnect`."""
+    inside = asyncio.current_task()
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        if inside is not None:
+            inside.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left and inside is not None and inside.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()
 
 
 def _json(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:

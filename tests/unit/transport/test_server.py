@@ -385,6 +385,27 @@ async def test_a_handler_has_the_challenge_s_time(tmp_path: Path) -> None:
     assert time.monotonic() - started_s < 3
 
 
+async def test_a_sender_who_leaves_ends_the_work(tmp_path: Path) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work(_message: AttackChallenge) -> AttackResponse:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+        return answer()
+
+    async with serving(tmp_path, handlers=handlers(work)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(signed_request(protocol.encode(challenge(timeout_ms=60_000))))
+        await asyncio.wait_for(begun.wait(), 5)
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 5)
+        status, _ = await send(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (status, server.counts) == (200, {400: 1, 200: 1})
+
+
 async def test_an_acknowledgement_arrives(tmp_path: Path) -> None:
     seen = Seen()
     body = protocol.encode(acknowledgement())
