@@ -27,8 +27,9 @@ CONFIG_FOLDER = "/etc/perturb"
 SECTIONS = ("Unit", "Service", "Install")
 FIRST = ("Description", "Type", "ExecStart")  # what a reader looks for
 HIDDEN_FOLDERS = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what a unit cannot see
-_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,31}\Z")
+_INSTANCE = re.compile(r"(?!bootstrap\Z)[a-z0-9][a-z0-9-]{0,31}\Z")  # as in nix/modules
 _PATH = re.compile(r"/[A-Za-z0-9._/+-]{1,200}\Z")
+_ALLOWED_INSTANCE = "1 to 32 small letters, digits and '-', but not 'bootstrap'"
 _ALLOWED_PATH = "an absolute path of letters, digits and . _ + - / without .."
 
 
@@ -89,7 +90,7 @@ def render_unit(
     for option, path in (("--program", program), ("--config", config)):
         _require(_PATH, option, path, _ALLOWED_PATH)
     if instance:
-        _require(_INSTANCE, "--instance", instance, "1 to 32 letters, digits and '_'")
+        _require(_INSTANCE, "--instance", instance, _ALLOWED_INSTANCE)
     entry = source["roles"][role]
     names = {
         "account": entry["account"],

@@ -105,6 +105,8 @@ def test_layers_replace_and_null_removes() -> None:
     [
         {"instance": "a;b"},
         {"instance": "../x"},
+        {"instance": "bootstrap"},
+        {"instance": "-x"},
         {"instance": "a\nExecStartPre=/bin/sh"},
         {"instance": "%n"},
         {"instance": "$(id)"},
