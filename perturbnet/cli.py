@@ -15,6 +15,7 @@ import click
 
 from perturbnet import __version__
 from perturbnet.commands.audit import audit
+from perturbnet.commands.bench import bench
 from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.fingerprint import fingerprint
@@ -292,6 +293,7 @@ main.add_command(pins)
 main.add_command(bootstrap)
 main.add_command(fingerprint)
 main.add_command(manifest)
+main.add_command(bench)
 main.add_command(unit)
 main.add_command(status)
 main.add_command(web)

@@ -32,8 +32,15 @@ class Oracle(Protocol):
     A call may block while others' images share its pass. Counters count images, this caller's only.
     """
 
-    forward_passes: int
-    backward_passes: int
+    @property
+    def forward_passes(self) -> int:
+        """Images passed forward."""
+        ...
+
+    @property
+    def backward_passes(self) -> int:
+        """Images passed backward."""
+        ...
 
     @property
     def labels(self) -> Sequence[str]:
