@@ -25,6 +25,9 @@ in
   counts = lib.mapAttrs (_: lib.length) (lib.mapAttrs (_: lib.attrNames) cases);
   mistyped = lib.mapAttrs (_: case: (evaluate case.module).services.perturb) cases.mistyped;
   sentences = lib.mapAttrs (_: case: case.says) cases.mistyped;
+  offered = lib.genAttrs [ "miner" "validator" ] (
+    role: lib.sort lib.lessThan (import ../modules/settings.nix { inherit lib role; }).known
+  );
   units = lib.mapAttrs (
     _: module:
     let
