@@ -18,7 +18,9 @@ from perturbnet.commands.audit import audit
 from perturbnet.commands.bench import bench
 from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
+from perturbnet.commands.doctor import doctor
 from perturbnet.commands.fingerprint import fingerprint
+from perturbnet.commands.freshness import freshness
 from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
@@ -84,6 +86,7 @@ def main() -> None:
     Look:         perturb status               last round, standings, next weights, health
                   perturb web                  the same and more in the browser, with pictures
                   perturb config show          every setting, its value and where it came from
+                  perturb doctor               the readiness checklist, executed: what to do before you start
                   perturb smoke                does this machine have what a neuron needs?
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
 
@@ -294,8 +297,10 @@ main.add_command(bootstrap)
 main.add_command(fingerprint)
 main.add_command(manifest)
 main.add_command(bench)
+bench.add_command(freshness)
 main.add_command(unit)
 main.add_command(status)
+main.add_command(doctor)
 main.add_command(web)
 
 

@@ -15,17 +15,22 @@ if TYPE_CHECKING:
     from perturbnet.overview.feeds import Progress
 
 
-def command_settings(pairs: Sequence[str], file: Path | None) -> Settings:
-    """The settings, with those of `--set`. Raises `ConfigError`."""
-    from perturbnet.config import load_settings
-
+def split_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """What `--set NAME=VALUE` says, by name. Raises `click.UsageError`."""
     overrides = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise click.UsageError(f"--set {pair}: expected NAME=VALUE")
         overrides[name] = text
-    return load_settings(os.environ, overrides=overrides, file=file).settings
+    return overrides
+
+
+def command_settings(pairs: Sequence[str], file: Path | None) -> Settings:
+    """The settings, with those of `--set`. Raises `ConfigError`."""
+    from perturbnet.config import load_settings
+
+    return load_settings(os.environ, overrides=split_pairs(pairs), file=file).settings
 
 
 @click.command()
