@@ -47,9 +47,7 @@ let
 in
 {
   inherit pythonSet workspace;
-  perturb = environment pythonSet "perturb" {
-    perturbnet = lib.remove "dev" workspace.deps.optionals.perturbnet;
-  };
+  perturb = environment pythonSet "perturb" { perturbnet = [ "s3" ]; };
   testing = environment pythonSet "perturb-testing" workspace.deps.all;
   editable = environment editableSet "perturb-editable" workspace.deps.all;
 }

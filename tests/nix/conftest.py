@@ -1,8 +1,8 @@
 """What the tests of the Nix files share: an evaluator that builds nothing and asks nobody.
 
-`NIXPKGS_LIB` names nixpkgs' `lib` folder. `FLAKE_INPUTS` names a folder that holds `pyproject-nix`, `uv2nix` and
-`build-systems` as they are at the revisions in flake.lock (`git archive REV | tar -x`). Tests that want one of them
-are marked so, and named as not run where it is missing.
+`NIXPKGS_LIB` names nixpkgs' `lib` folder. `FLAKE_INPUTS` names a folder that holds `pyproject-nix`, `uv2nix`
+and `build-systems` as they are at the revisions in flake.lock (`git archive REV | tar -x`). Tests that want
+one of them are marked so, and named as not run where it is missing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # No user group, no daemon, no substituter: only the files at hand.
 CONFIG = "build-users-group =\nexperimental-features = nix-command flakes\nsubstituters =\nflake-registry =\n"
+
+# nixpkgs' file sets want a Nix of 2.14 or later; Debian 12 has 2.8.
+NIX_2_14 = "nix-instantiate --store dummy:// --eval -E builtins.readFileType"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

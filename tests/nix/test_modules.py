@@ -28,7 +28,7 @@ def test_a_value_that_is_not_allowed_is_refused_by_what_is_allowed(evaluate: Eva
         refused = nix(*evaluation(os.environ["NIXPKGS_LIB"], f"mistyped.{case}"))
         assert refused.returncode != 0, case
         # Newer versions of Nix quote with other marks.
-        said = refused.stderr.replace("`", "'").replace("\N{LEFT SINGLE QUOTATION MARK}", "'")  # noqa: RUF001
+        said = refused.stderr.replace("`", "'").replace("\N{LEFT SINGLE QUOTATION MARK}", "'")
         assert sentence.replace("`", "'") in said, (case, refused.stderr)
 
 
