@@ -4,7 +4,7 @@
 # folder of its own, so the folders of those it loads from are written into its libraries; wheels.json says which.
 { lib }:
 let
-  wheels = (lib.importJSON ./wheels.json).packages;
+  inherit (lib.importJSON ./wheels.json) built packages;
   driver = "/run/opengl-driver/lib"; # where NixOS links the driver of the machine
 in
 final: prev:
@@ -25,17 +25,19 @@ let
   searched = package: ''
     addAutoPatchelfSearchPath ${package}
   '';
+  # What this system, this Python and these extras have no use for is not in the set.
+  present = among: lib.flip lib.mapAttrs (lib.filterAttrs (name: _: prev ? ${name}) among);
   libraries = package: "${package}/${final.python.sitePackages}/nvidia/cu13/lib";
 in
-lib.mapAttrs (name: wheel: prev.${name}.overrideAttrs (withNeighbours wheel)) (
-  lib.filterAttrs (name: _: prev ? ${name}) wheels
+present packages (name: wheel: prev.${name}.overrideAttrs (withNeighbours wheel))
+// present built (
+  name: systems:
+  prev.${name}.overrideAttrs (old: {
+    nativeBuildInputs =
+      (old.nativeBuildInputs or [ ]) ++ final.resolveBuildSystem (lib.genAttrs systems (_: [ ]));
+  })
 )
 // {
   # Built from its own files only: editing a page of documentation builds nothing.
   perturbnet = prev.perturbnet.overrideAttrs { src = import ./source.nix { inherit lib; }; };
-
-  # Published as source only, and it does not say what builds it.
-  connection-pool = prev.connection-pool.overrideAttrs (old: {
-    nativeBuildInputs = (old.nativeBuildInputs or [ ]) ++ final.resolveBuildSystem { setuptools = [ ]; };
-  });
 }
