@@ -185,6 +185,7 @@ def _print(plan: Plan, outcome: Outcome, console: Console) -> None:
     if outcome.sheet:
         console.print(f"Contact sheet  {outcome.sheet}", soft_wrap=True)
     console.print(f"Kept           {outcome.folder} (chain, wallets, ledger, bundle, logs)", soft_wrap=True)
+    console.print(f"Look           perturb web {outcome.folder / 'bundle'}", soft_wrap=True, highlight=False)
     console.print(
         "Next           perturb attack PICTURE --profile reference   attack a picture of your own",
         soft_wrap=True,
