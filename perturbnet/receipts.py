@@ -12,7 +12,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perturbnet.classifier import Classification, Engine
 from perturbnet.errors import Reject
@@ -50,7 +50,7 @@ class Judged:
 
     arrival: ArrivalRow
     verdict: Verdict
-    score_ppb: int
+    score_ppb: int = 0
     pixels: Pixels | None = None
     delta: str = ""  # digest of the blob with the miner's changes, where there is one
 
@@ -90,22 +90,24 @@ def judge_answers(
     read = [_read(task, answer) for answer in answers]
     found = [item if isinstance(item, Verdict) else inspect_pixels(task, item) for item in read]
     verdicts = judge_inspected(task, found, engine, clean)
-    by_uid = {answer.row.uid: verdict for answer, verdict in zip(answers, verdicts, strict=True)}
-    scores = {
-        answer.row.uid: score_verdict(
-            by_uid[answer.row.uid],
-            epsilon=task.epsilon,
-            rules=task.rules,
-            response_ms=answer.row.response_ms,
-        )
-        for answer in answers
-    }
-    pixels = {uid: verdict.adversarial_pixels for uid, verdict in by_uid.items()}
-    settled = settle_duplicates(scores, pixels, duplicates)
-    return [
-        Judged(answer.row, verdict, settled[answer.row.uid], None if isinstance(item, Verdict) else item)
+    judged = [
+        Judged(answer.row, verdict, pixels=None if isinstance(item, Verdict) else item)
         for answer, verdict, item in zip(answers, verdicts, read, strict=True)
     ]
+    return score_round(task, judged, duplicates=duplicates)
+
+
+def score_round(task: Task, judged: Sequence[Judged], *, duplicates: str) -> list[Judged]:
+    """Give the verdicts of a whole round their scores, in their order; `duplicates` as in `judge_answers`."""
+    scores = {
+        item.arrival.uid: score_verdict(
+            item.verdict, epsilon=task.epsilon, rules=task.rules, response_ms=item.arrival.response_ms
+        )
+        for item in judged
+    }
+    pixels = {item.arrival.uid: item.verdict.adversarial_pixels for item in judged}
+    settled = settle_duplicates(scores, pixels, duplicates)
+    return [replace(item, score_ppb=settled[item.arrival.uid]) for item in judged]
 
 
 def write_receipts(
@@ -133,7 +135,7 @@ def _read(task: Task, answer: Answer) -> Pixels | Verdict:
 
 def _interrupted(opened: OpenRound, target: Target) -> Judged:
     row = ArrivalRow(opened.position, target.uid, target.hotkey, Reject.INTERRUPTED.value, "", "", "", "", 0)
-    return Judged(row, Verdict(Reject.INTERRUPTED), 0)
+    return Judged(row, Verdict(Reject.INTERRUPTED))
 
 
 def _receipt(opened: OpenRound, judged: Judged, block: int, same_as: int) -> ReceiptLeaf:

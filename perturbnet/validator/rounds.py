@@ -1,8 +1,8 @@
-"""One round, top to bottom: draw, challenge, ask, note, judge, record, acknowledge.
+"""One round, top to bottom: draw, challenge, ask, note and judge, record, acknowledge.
 
-Written ahead at every step: the challenge before it is sent, each response before it is verified, the
-receipts before they count. `recover` closes a round that a crash or a silent chain cut short, by the same
-steps from "judge" on; no round begins before that.
+Written ahead at every step: the challenge before it is sent, each response before it is verified (which
+begins while others still arrive, `validator.judging`), the receipts before they count. `recover` closes a
+round that a crash or a silent chain cut short, by the same steps from "judge" on; none begins before that.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 from perturbnet.chain import Chain, Metagraph
 from perturbnet.challenges import Challenge, build_challenge, clean_image
-from perturbnet.classifier import Engine
+from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
@@ -26,18 +26,13 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.protocol import AttackChallenge, Rules, response_limit_bytes
 from perturbnet.receipts import Judged, build_task, write_receipts
 from perturbnet.selection import SelectionRules, candidates, select_miners
-from perturbnet.terms import Terms, metagraph_leaf
+from perturbnet.terms import metagraph_leaf
 from perturbnet.transport import Arrival, Delivery, Query
 from perturbnet.validator.courier import Courier, first_of_ours
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.receipts import (
-    acknowledgement,
-    describe,
-    judge_arrivals,
-    keep_deltas,
-    read_terms,
-)
+from perturbnet.validator.judging import Evidence, Judges, Judging
+from perturbnet.validator.receipts import acknowledgement, describe, read_terms
 from perturbnet.verification import Pixels
 from perturbnet.watchdog import Expect, expect_nothing
 
@@ -87,6 +82,7 @@ class Rounds:
     clock: Clock
     telling: asyncio.Task[list[Delivery]] | None = None
     expect: Expect = expect_nothing
+    judges: Judges = field(default_factory=Judges)
 
     async def run(self) -> list[ReceiptLeaf] | None:
         """Run one round to its receipts; None when no challenge came out of it.
@@ -107,8 +103,9 @@ class Rounds:
         if found is None:
             return None
         opened = self._open(found, metagraph)
-        details = await self._ask(opened, found.challenge)
-        return await self._close(opened, found.challenge.clean, details)
+        async with self._judging(opened, found.challenge.clean, found.challenge.label) as judging:
+            details = await self._ask(opened, found.challenge, judging)
+            return await self._close(opened, judging, details)
 
     async def recover(self) -> None:
         """Close the round that was left open, if there is one."""
@@ -120,7 +117,12 @@ class Rounds:
         log.warning(
             "Round %d was cut short with %d of %d answers noted: closing it", opened.leaf.round, noted, asked
         )
-        await self._close(opened, await asyncio.to_thread(self._clean_again, opened.leaf), {})
+        clean = await asyncio.to_thread(self._clean_again, opened.leaf)
+        if clean is None:
+            await self._close(opened, None, {})
+            return
+        async with self._judging(opened, clean) as judging:
+            await self._close(opened, judging, {})
 
     async def _find_challenge(self, metagraph: Metagraph) -> Found | None:
         """Draw rows until one makes a challenge; what does not is skipped once and recorded."""
@@ -128,7 +130,7 @@ class Rounds:
             self.expect("making a challenge", CHALLENGE_STEP_S)
             seeded = self.draws.next()
             try:
-                challenge = await asyncio.to_thread(self._build, seeded, metagraph, attempt)
+                challenge = await self.judges.ask_model(partial(self._build, seeded, metagraph, attempt))
             except (RowUnreadable, ChallengeError) as error:
                 self.draws.skip(seeded.draw, error.message)
                 continue
@@ -206,7 +208,7 @@ class Rounds:
             created_ms=self.clock.time_ns() // 10**6,
         )
 
-    async def _ask(self, opened: OpenRound, challenge: Challenge) -> dict[int, str]:
+    async def _ask(self, opened: OpenRound, challenge: Challenge, judging: Judging) -> dict[int, str]:
         """Send the challenge; note every answer before anybody looks into it. Details for the log, by uid."""
         rules = self.policy.rules
         message = AttackChallenge(
@@ -227,18 +229,19 @@ class Rounds:
                 read_terms(self.journal, opened.leaf).targets,
                 Query.of(message),
                 deadline_s=self._timeout_s(),
-                on_arrival=partial(self._note, opened),
+                on_arrival=partial(self._note, opened, judging),
                 max_response_bytes=response_limit_bytes(challenge.clean.shape[0], challenge.clean.shape[1]),
             )
         except ExceptionGroup as group:
             raise first_of_ours(group) from group
         return {arrival.uid: arrival.detail for arrival in arrivals}
 
-    async def _note(self, opened: OpenRound, arrival: Arrival) -> None:
-        """Store an answer durably: first the body, then the row that names it."""
-        await asyncio.to_thread(self._store, opened.position, arrival)
+    async def _note(self, opened: OpenRound, judging: Judging, arrival: Arrival) -> None:
+        """Store an answer durably, then let it be judged."""
+        judging.offer(await asyncio.to_thread(self._store, opened.position, arrival))
 
-    def _store(self, position: int, arrival: Arrival) -> None:
+    def _store(self, position: int, arrival: Arrival) -> ArrivalRow:
+        """First the body, then the row that names it."""
         row = ArrivalRow(
             challenge=position,
             uid=arrival.uid,
@@ -251,17 +254,19 @@ class Rounds:
             response_ms=arrival.response_ms,
         )
         self.journal.store.note_arrival(row)
+        return row
 
     async def _close(
-        self, opened: OpenRound, clean: Pixels | None, details: dict[int, str]
+        self, opened: OpenRound, judging: Judging | None, details: dict[int, str]
     ) -> list[ReceiptLeaf]:
-        """Judge what was noted and write the receipts; the round is over when they are on disk."""
+        """Wait for the verdicts and write the receipts; the round is over when they are on disk."""
         terms = read_terms(self.journal, opened.leaf)
         judged: list[Judged] = []
-        if clean is not None:
+        if judging is not None:
             asked = len(opened.leaf.asked)
             self.expect(f"judging up to {asked} answers", asked * JUDGE_ANSWER_S + SLACK_S)
-            judged = await asyncio.to_thread(self._judge, opened, terms, clean)
+            rows = await asyncio.to_thread(self.journal.store.arrivals, opened.position)
+            judged = await judging.finish(rows, duplicates=terms.duplicates)
         self.expect("writing receipts", CHAIN_STEP_S)
         block = max(opened.leaf.block, await self.chain.block())
         receipts = write_receipts(opened, terms, judged, block=block)
@@ -291,12 +296,11 @@ class Rounds:
             await self.telling
             self.telling = None
 
-    def _judge(self, opened: OpenRound, terms: Terms, clean: Pixels) -> list[Judged]:
-        arrivals = self.journal.store.arrivals(opened.position)
-        task = build_task(opened, terms.rules, clean)
-        blobs, deltas = self.journal.blobs, self.journal.deltas
-        judged = judge_arrivals(task, arrivals, blobs, self.engine, duplicates=terms.duplicates)
-        return keep_deltas(judged, clean, deltas)
+    def _judging(self, opened: OpenRound, clean: Pixels, label: Classification | None = None) -> Judging:
+        """Verdicts on answers to this image, as they are noted; `label` is the model's word on it."""
+        task = build_task(opened, read_terms(self.journal, opened.leaf).rules, clean)
+        evidence = Evidence(self.journal.blobs, self.journal.deltas)
+        return Judging(self.judges, task, self.engine, evidence, clean=label)
 
     def _clean_again(self, leaf: ChallengeLeaf) -> Pixels | None:
         """The image that was sent, from the data set; None when its answers cannot be judged any more."""

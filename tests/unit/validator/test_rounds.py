@@ -188,7 +188,7 @@ def test_identical_pixels_are_recorded_and_judged_once(tmp_path: Path) -> None:
     assert receipts is not None
     assert {receipt.uid: receipt.same_as for receipt in receipts} == {1: -1, 2: -1, 3: 2}
     assert receipts[1].score_ppb == receipts[2].score_ppb > 0
-    assert world.engine.calls == [1, 1, 1]  # the challenge, the clean image, one answer
+    assert world.engine.calls == [1, 1]  # the challenge, whose label stands, and one answer
 
 
 @pytest.mark.parametrize(("mode", "share"), [("split", 2), ("zero", 0)])
