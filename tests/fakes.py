@@ -228,7 +228,7 @@ class MemoryCourier:
         for nonce, target in enumerate(targets):
             arrival = self._arrive(target, challenge, nonce, max_response_bytes or 2**31)
             await on_arrival(arrival)
-            arrivals.append(arrival)
+            arrivals.append(replace(arrival, body=None))
         return arrivals
 
     async def send_acknowledgements(

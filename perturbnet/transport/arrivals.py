@@ -37,7 +37,8 @@ class Query:
 class Arrival:
     """What came back from one miner.
 
-    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only.
+    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only, and only who
+    stores an arrival sees it.
 
     `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `protocol.response_payload` again.
     """
@@ -50,13 +51,7 @@ class Arrival:
     body: bytes | None = None
     signature: str = ""
     pixels_sha256: str | None = None
-    perturbed_image_b64: str | None = None
     detail: str = ""
-
-    @property
-    def body_sha256(self) -> str | None:
-        """Hex SHA-256 of the body as it travelled."""
-        return None if self.body is None else protocol.body_digest(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ Rules
   `Reject.OK` means: bytes arrived in time and are the miner's own. Whether they are worth anything,
   verification decides.
 - `on_arrival` is awaited with each arrival as it comes, one at a time, so that the bytes are stored before
-  anyone looks at the image in them. The deadline never cancels it; an error in it ends the round.
+  anyone looks at the image in them, and forgotten here. The deadline never cancels it; an error in it ends
+  the round.
 - The response's signature is bound to netuid, this validator, the challenge, the nonce of this very request,
   and the digests of body and pixels.
 - The response time runs from the moment before connecting to the last byte, in whole
@@ -75,7 +76,7 @@ class Client:
         on_arrival: OnArrival,
         max_response_bytes: int | None = None,
     ) -> list[Arrival]:
-        """Ask all targets at once; return their arrivals in the order of the targets.
+        """Ask all targets at once; return their arrivals without bodies, in the order of the targets.
 
         Args:
             targets: at most `max_connections`, so that nobody waits for a turn while the deadline runs.
@@ -176,7 +177,6 @@ class Client:
             reject=Reject.NO_IMAGE if response.perturbed_image_b64 is None else Reject.OK,
             signature="0x" + signature.hex(),
             pixels_sha256=response.pixels_sha256,
-            perturbed_image_b64=response.perturbed_image_b64,
             detail=response.reason or "",
         )
 
@@ -196,7 +196,7 @@ class _Round:
         arrival = await self._exchange(target, query, expired)
         async with self._one_at_a_time:
             await self._on_arrival(arrival)
-        return arrival
+        return replace(arrival, body=None)
 
     async def _exchange(self, target: Target, query: Query, expired: asyncio.Task[None]) -> Arrival:
         nonce_ns = self._client.next_nonce()

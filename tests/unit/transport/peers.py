@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,9 +278,15 @@ async def ignore(_arrival: Arrival) -> None:
 
 
 async def ask(script: Script, *, deadline_s: float = 2.0, **changes: Any) -> Arrival:
-    """Ask one raw miner one challenge."""
+    """Ask one raw miner one challenge; the arrival is what its keeper was given."""
+    kept: list[Arrival] = []
+
+    async def keep(arrival: Arrival) -> None:
+        kept.append(arrival)
+
     async with misbehaving(script) as port:
-        arrivals = await client(**changes).query_round(
-            [target(port)], Query.of(challenge()), deadline_s=deadline_s, on_arrival=ignore
+        [reported] = await client(**changes).query_round(
+            [target(port)], Query.of(challenge()), deadline_s=deadline_s, on_arrival=keep
         )
-    return arrivals[0]
+    assert reported == replace(kept[0], body=None)
+    return kept[0]
