@@ -8,12 +8,15 @@ Rules
 - A file is looked at before it is opened for writing, without a lock, a journal or a change (SQLite's
   `immutable`): one of another program or version is refused with every byte as it was.
 - WAL with `synchronous=FULL` and `locking_mode=EXCLUSIVE`; see `store`.
+- A file of an earlier release is taken forward when it is opened (`schema`), in one transaction: a crash
+  leaves it as it was or as it is to be.
 
 Source: sqlite.org/uri.html, sqlite.org/fileformat.html (section 1.3), sqlite.org/rescode.html.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import struct
@@ -26,41 +29,26 @@ from typing import Any, Self
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
 from perturbnet.ledger.folders import make_folder, sync_folder
+from perturbnet.ledger.schema import (
+    APPLICATION_ID,
+    FIRST_VERSION,
+    SCHEMA,
+    Schema,
+    read_pragma,
+    read_tables,
+)
 
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x50525442  # "PRTB"
 LOCK_WAIT_S = 1.0
 _MAGIC = b"SQLite format 3\0"
 _HEADER = struct.Struct(">60xi4xi")  # user version at byte 60, application id at byte 68
-_SCHEMA = f"""
-CREATE TABLE leaves (
-    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER leaves_never_change BEFORE UPDATE ON leaves
-    BEGIN SELECT RAISE(ABORT, 'leaves are append-only'); END;
-CREATE TRIGGER leaves_never_go BEFORE DELETE ON leaves
-    BEGIN SELECT RAISE(ABORT, 'leaves are append-only'); END;
-CREATE TABLE nodes (
-    level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, position)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE heads (size INTEGER PRIMARY KEY, root BLOB NOT NULL) STRICT;
-CREATE TRIGGER heads_never_change BEFORE UPDATE ON heads
-    BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
-CREATE TRIGGER heads_never_go BEFORE DELETE ON heads
-    BEGIN SELECT RAISE(ABORT, 'heads are append-only'); END;
-CREATE TABLE secrets (leaf INTEGER PRIMARY KEY REFERENCES leaves(position), secret BLOB NOT NULL) STRICT;
-CREATE TABLE arrivals (
-    challenge INTEGER NOT NULL REFERENCES leaves(position), uid INTEGER NOT NULL, hotkey TEXT NOT NULL,
-    reject TEXT NOT NULL, body TEXT NOT NULL, nonce TEXT NOT NULL, signature TEXT NOT NULL,
-    pixels TEXT NOT NULL, response_ms INTEGER NOT NULL, PRIMARY KEY (challenge, uid)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE deltas (challenge INTEGER PRIMARY KEY REFERENCES leaves(position), digests BLOB NOT NULL) STRICT;
-CREATE TABLE anchors (number INTEGER PRIMARY KEY, block INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
-PRAGMA application_id={APPLICATION_ID};
-PRAGMA user_version={SCHEMA_VERSION};
-"""
 _OLD = "it was begun before the log was signed, and cannot be; keep it, and name another PERTURB_STATE_DIR"
+_NEWER = "a newer release has written it, and there is no way back: use that one; nothing was changed"
 _UNTOUCHED = "nothing was changed; restore a backup, or name another PERTURB_STATE_DIR"
+COPY_PAGES = 1024  # at a time; whoever writes waits no longer than these take
+COPY_WAIT_S = 0.01
+
+
+log = logging.getLogger(__name__)
 
 
 class LedgerFile:
@@ -69,16 +57,39 @@ class LedgerFile:
     Threads may share it: one transaction or one page of reading at a time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema = SCHEMA) -> None:
         """Open or create the file; raises as `open_database`."""
         self.path = path
         self._one_at_a_time = threading.RLock()
-        self._db = open_database(path)
+        self._copying = threading.Lock()
+        self._closing = False
+        self._db = open_database(path, schema)
 
     def close(self) -> None:
-        """Close the file; nothing is pending, because every transaction was committed."""
-        with self._one_at_a_time:
+        """Close the file; nothing is pending, because every transaction was committed. A copy is given up."""
+        self._closing = True
+        with self._copying, self._one_at_a_time:
             self._db.close()
+
+    def copy_to(self, target: Path) -> None:
+        """Fill the empty file `target` with the ledger as it stands at one moment; others write meanwhile.
+
+        SQLite copies some pages at a time, waits for a transaction under way, and takes up what is written
+        in between. The copy holds the epochs' secrets.
+
+        Raises:
+            LedgerError: it could not be made whole: a full disk, or the ledger is being closed.
+
+        """
+        with self._copying, named_errors(target, "the copy was not made"):
+            if self._closing:
+                raise LedgerError(f"{self.path} is being closed: no copy is made")
+            with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+                self._db.backup(copy, pages=COPY_PAGES, progress=self._go_on, sleep=COPY_WAIT_S)
+
+    def _go_on(self, _status: int, _remaining: int, _total: int) -> None:
+        if self._closing:
+            raise LedgerError(f"{self.path} is being closed: the copy was given up")
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -99,8 +110,10 @@ class LedgerFile:
             return self._db.execute(query, given).fetchall()
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, schema: Schema = SCHEMA) -> sqlite3.Connection:
     """Open the ledger at `path`, or create it; the caller owns the lock until it closes the connection.
+
+    A file of an earlier version is taken forward.
 
     Raises:
         LedgerLocked: another process has it.
@@ -111,8 +124,8 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         make_folder(path.parent)
         if not path.exists():
-            _create(path)
-        _look(path)
+            _create(path, schema)
+        _look(path, schema)
     except OSError as error:
         raise LedgerError(f"cannot open {path}: {error.strerror}") from error
     with named_errors(path, "cannot open it"):
@@ -120,8 +133,10 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         with named_errors(path, "cannot open it"):
             _take(db)
-            if _schema(db) != _schema(_blank()):
-                raise LedgerCorrupt(f"{path}: its tables are not those of a ledger", hint=_UNTOUCHED)
+            _take_forward(db, path, schema)
+            with closing(schema.blank()) as blank:
+                if read_tables(db) != read_tables(blank):
+                    raise LedgerCorrupt(f"{path}: its tables are not those of a ledger", hint=_UNTOUCHED)
     except BaseException:
         db.close()
         raise
@@ -164,14 +179,14 @@ def _named(error: sqlite3.Error, path: Path, what: str) -> LedgerError:
             return LedgerError(f"{path}: {what}: {error}")
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, schema: Schema) -> None:
     """Link a complete, empty ledger to `path`, unless the name is taken by now."""
     journal = path.with_name(f"{path.name}-wal")
     if journal.exists():
         raise LedgerCorrupt(f"{path} is missing, but its journal {journal.name} is there", hint=_UNTOUCHED)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        with os.fdopen(handle, "wb") as file, closing(_blank()) as blank:
+        with os.fdopen(handle, "wb") as file, closing(schema.blank()) as blank:
             file.write(blank.serialize())
             file.flush()
             os.fsync(file.fileno())
@@ -182,14 +197,18 @@ def _create(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def _blank() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(_SCHEMA)
-    return db
+def _take_forward(db: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Take every step that the file has not gone yet, or none."""
+    version = read_pragma(db, "user_version")
+    _check_version(path, version, schema)  # beside a journal, what was looked at was an older header
+    if version < schema.version:
+        with transaction(db):
+            schema.go_steps(db)
+        log.info("%s was taken from schema %d to %d", path, version, schema.version)
 
 
-def _look(path: Path) -> None:
-    """Refuse what is not a ledger of this version, without changing a byte."""
+def _look(path: Path, schema: Schema) -> None:
+    """Refuse what is not a ledger, or none of a version that is known, without changing a byte."""
     if path.is_file() and path.stat().st_size == 0:
         raise LedgerCorrupt(f"{path} is empty; a ledger never is", hint=_UNTOUCHED)
     application, version = _identity(path)
@@ -199,10 +218,15 @@ def _look(path: Path) -> None:
             f"expected {APPLICATION_ID:#x}",
             hint=_UNTOUCHED,
         )
-    if version != SCHEMA_VERSION:
+    _check_version(path, version, schema)
+
+
+def _check_version(path: Path, version: int, schema: Schema) -> None:
+    if not FIRST_VERSION <= version <= schema.version:
+        known = f"{FIRST_VERSION} to {schema.version}" if schema.steps else f"{schema.version}"
         raise LedgerCorrupt(
-            f"{path}: schema version {version}, this program knows {SCHEMA_VERSION}",
-            hint=_OLD if version < SCHEMA_VERSION else _UNTOUCHED,
+            f"{path}: schema version {version}, this program knows {known}",
+            hint=_OLD if version < FIRST_VERSION else _NEWER,
         )
 
 
@@ -224,7 +248,7 @@ def _identity(path: Path) -> tuple[int, int]:
         named_errors(path, "cannot open it"),
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db,
     ):
-        return _pragma(db, "application_id"), _pragma(db, "user_version")
+        return read_pragma(db, "application_id"), read_pragma(db, "user_version")
 
 
 def _take(db: sqlite3.Connection) -> None:
@@ -235,11 +259,3 @@ def _take(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA foreign_keys=ON")
     db.execute("BEGIN EXCLUSIVE")
     db.execute("COMMIT")
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _schema(db: sqlite3.Connection) -> list[tuple[str, str]]:
-    return db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()

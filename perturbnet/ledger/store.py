@@ -7,10 +7,10 @@ Rules (design: architecture.md, ledger.md)
 - STRICT tables; leaves and heads are never updated or deleted (triggers say no).
 - One transaction writes the leaves, the nodes of the tree they complete (every fourth level: the roots over
   16, 256, 4,096, ... leaves) and the head: size and root. The tree's frontier in memory follows the commit.
-- A file that is not this schema, or whose leaves are not as many as its newest head says, or whose hashes do
-  not give that head's root, is refused on opening, by name, and never reset (`database`). `verify` hashes
-  every byte anew; the validator does so when it starts. Whoever reads leaves gets each compared with its
-  hash.
+- A file of an earlier schema is taken forward on opening. One that is no ledger, or whose leaves are not as
+  many as its newest head says, or whose hashes do not give that head's root, is refused on opening, by name,
+  and never reset (`database`). `verify` hashes every byte anew; the validator does so when it starts. Whoever
+  reads leaves gets each compared with its hash.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from perturbnet import merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger.arrivals import PrivateTables
 from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
+from perturbnet.ledger.schema import SCHEMA, Schema
 from perturbnet.merkle import Frontier
 
 PAGE_LEAVES = 512
@@ -49,16 +50,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class LedgerStore(PrivateTables):
     """The open log. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the file.
+    def __init__(self, path: Path, schema: Schema = SCHEMA) -> None:
+        """Open or create the file; one of an earlier schema is taken forward.
 
         Raises:
             LedgerLocked: another process has it.
-            LedgerCorrupt: it is not a ledger, of another schema version, or damaged.
+            LedgerCorrupt: it is not a ledger, of an unknown schema version, or damaged.
             LedgerError: it cannot be created or opened.
 
         """
-        super().__init__(path)
+        super().__init__(path, schema)
         try:
             self._tree = self._take_up()
         except BaseException:
