@@ -39,12 +39,14 @@ def doctor(
 ) -> None:
     """Go through the readiness checklist: keys, registration, stake, ports, disk, GPU, manifest, clock.
 
-    With the settings that the neuron would have. It only looks: it writes and announces nothing, and a
-    running neuron is not disturbed.
+    \b
+    perturb doctor                before a validator is started, with the settings it would have
+    perturb doctor miner          before a miner is
 
-    Each line is ok, look (it may be meant), bad (it stops the neuron or spoils its work) or unknown (it is
-    not told from here), and says what to do. Exit code 1 where one is bad.
-    """
+    It only looks: it writes and announces nothing, and a running neuron is not disturbed. Each line is ok, look
+    (it may be meant), bad (it stops the neuron or spoils its work) or unknown (it is not told from here), and
+    says what to do. Exit code 1 where one is bad.
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from rich.console import Console
 
     from perturbnet.config import load_settings

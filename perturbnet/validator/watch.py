@@ -20,6 +20,7 @@ from perturbnet.clock import Clock
 from perturbnet.config import Settings
 from perturbnet.errors import ChainError, PerturbError, Reject
 from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.merkle import EMPTY_ROOT
 from perturbnet.overview import (
     AnchorView,
     Facts,
@@ -32,6 +33,7 @@ from perturbnet.overview import (
 from perturbnet.overview.feeds import OVERVIEW_PATH
 from perturbnet.telemetry import FailureCount, Loopback, Mirror, new_registry
 from perturbnet.transparency.anchors import Anchor
+from perturbnet.validator.backups import BACKUP_PATH, fill_requests
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.numbers import Counted, LogCollector, add_gauges, free_bytes, read_queue
 from perturbnet.validator.publication import known_anchors
@@ -74,7 +76,11 @@ class Watch:
         folders = {"state": self.settings.state_dir, "cache": self.settings.cache_dir}
         self.registry.register(LogCollector(self.journal, folders))
         add_gauges(self.registry, self._gauges())
-        self.loopback = Loopback(self.registry, {OVERVIEW_PATH: lambda: encode_overview(self.overview())})
+        pages = {
+            OVERVIEW_PATH: lambda: encode_overview(self.overview()),
+            BACKUP_PATH: lambda: fill_requests(self.journal.store, self.settings.state_dir),
+        }
+        self.loopback = Loopback(self.registry, pages)
         self._tail: Tail | None = None
         self._looking = threading.Lock()
 
@@ -119,7 +125,7 @@ class Watch:
             source="validator",
             place=str(self.settings.state_dir),
             made_ms=self.clock.time_ns() // 10**6,
-            root=self.journal.store.root().hex(),
+            root=self._root_at(state.size),
             hotkey=self.hotkey,
             network=self.settings.network,
             netuid=self.settings.netuid,
@@ -147,6 +153,10 @@ class Watch:
                 self._tail = Tail.of_size(self.journal.state.size)
             self._tail.look(self.journal.store.entries(self._tail.next))
             return self._tail
+
+    def _root_at(self, size: int) -> str:
+        """The head of just the leaves that are shown: more may follow while this is put together."""
+        return (self.journal.store.subtree(0, size) if size else EMPTY_ROOT).hex()
 
     def _anchor(self) -> Anchor | None:
         anchors = known_anchors(self.journal)
