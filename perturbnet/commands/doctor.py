@@ -43,9 +43,9 @@ def doctor(
     perturb doctor                before a validator is started, with the settings it would have
     perturb doctor miner          before a miner is
 
-    It only looks: it writes and announces nothing, and a running neuron is not disturbed. Each line is ok,
-    look (it may be meant), bad (it stops the neuron or spoils its work) or unknown (it is not told from here),
-    and says what to do. Exit code 1 where one is bad.
+    It only looks: it writes and announces nothing, and a running neuron is not disturbed. Each line says
+    what to do, and is ok, look (it may be meant), bad (it stops the neuron or spoils its work) or unknown (it
+    is not told from here). Exit code 1 where one is bad.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from rich.console import Console
 
