@@ -1,9 +1,10 @@
 """From a row of the data set to a challenge: freshness, epsilon, the label that must fall.
 
 Rules (design: architecture.md, "Rules of the network")
-- Freshness: a seeded rescale (0.8 to 1), crop (up to 1/16 of each side) and flip, in exact integers, so that
-  prepared answers are worth nothing. The seed belongs to the draw and was committed to before the epoch
-  began; the parameters stand in the challenge leaf, so an auditor applies them again.
+- Freshness: a seeded rescale (0.8 to 1), crop (up to a quarter of each side) and flip, in exact integers, so
+  that a prepared answer is worth next to nothing (`perturb bench freshness`, docs/mining.md). The seed
+  belongs to the draw and was committed to before the epoch began; the parameters stand in the challenge
+  leaf, so an auditor applies them again.
 - Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + total // 2) // total` over four
   input pixels with integer weights w, total = Σ w.
 - epsilon = 0.06 + (seed mod 1400) / 10000, seed = SHA-256(`perturb:<netuid>:<block>`) as a big-endian
@@ -32,9 +33,18 @@ from perturbnet.traversal import Draw
 
 Pixels = NDArray[np.uint8]
 SMALLEST_SIDE = 32
-SCALE_MILLI = (800, 1000)
-CROP_SHARE = 16
 _SEED_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FreshnessRanges:
+    """From where freshness is drawn, least and most in thousandths: the rescale, and the cut of each side."""
+
+    scale_milli: tuple[int, int] = (800, 1000)
+    cut_milli: tuple[int, int] = (0, 250)
+
+
+FRESHNESS_RANGES = FreshnessRanges()  # a rule of the network: another one is another rules version
 
 
 @dataclass(frozen=True)
@@ -161,23 +171,26 @@ def draw_epsilon(netuid: int, block: int, attempt: int) -> str:
     return f"{Decimal(600 + seed % 1400) / 10000:.4f}"
 
 
-def freshen(pixels: Pixels, seed: bytes | None) -> tuple[Freshness | None, Pixels]:
+def freshen(
+    pixels: Pixels, seed: bytes | None, ranges: FreshnessRanges = FRESHNESS_RANGES
+) -> tuple[Freshness | None, Pixels]:
     """Draw the freshness of an image and apply it; without a seed the image stays as it is."""
     if seed is None:
         return None, pixels
-    freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1])
+    freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1], ranges)
     return freshness, apply_freshness(pixels, freshness)
 
 
-def draw_freshness(seed: bytes, height: int, width: int) -> Freshness:
+def draw_freshness(
+    seed: bytes, height: int, width: int, ranges: FreshnessRanges = FRESHNESS_RANGES
+) -> Freshness:
     """The parameters that 32 seed bytes name for an image of this size."""
     numbers = hashlib.sha256(b"freshness" + seed).digest()
     pick = [int.from_bytes(numbers[i : i + 6], "big") for i in range(0, 30, 6)]
-    low, high = SCALE_MILLI
-    scale = low + pick[0] % (high - low + 1)
+    scale = _between(ranges.scale_milli, pick[0])
     scaled_height, scaled_width = (max(1, side * scale // 1000) for side in (height, width))
-    cut_height = pick[1] % (scaled_height // CROP_SHARE + 1)
-    cut_width = pick[2] % (scaled_width // CROP_SHARE + 1)
+    cut_height = scaled_height * _between(ranges.cut_milli, pick[1]) // 1000
+    cut_width = scaled_width * _between(ranges.cut_milli, pick[2]) // 1000
     return Freshness(
         seed=seed.hex(),
         scaled_height=scaled_height,
@@ -199,6 +212,11 @@ def apply_freshness(pixels: Pixels, freshness: Freshness) -> Pixels:
     return np.ascontiguousarray(cropped[:, ::-1] if freshness.flip else cropped)
 
 
+def _between(range_milli: tuple[int, int], number: int) -> int:
+    low, high = range_milli
+    return low + number % (high - low + 1)
+
+
 def clean_image(image: SourceImage, freshness: Mapping[str, int | str]) -> Pixels:
     """The image that a challenge sent, again: its source row, changed as its leaf says (empty: not at all).
 
@@ -211,8 +229,8 @@ def clean_image(image: SourceImage, freshness: Mapping[str, int | str]) -> Pixel
 
 def rescale(pixels: Pixels, height: int, width: int) -> Pixels:
     """Bilinear, half-pixel centres, exact: sums of integers, one division that rounds halves up."""
-    top, bottom, down = _taps(pixels.shape[0], height)
-    left, right, across = _taps(pixels.shape[1], width)
+    top, bottom, down = rescale_taps(pixels.shape[0], height)
+    left, right, across = rescale_taps(pixels.shape[1], width)
     source = pixels.astype(np.int64)
     down, across = down[:, None, None], across[None, :, None]
     rows = source[top] * (2 * height - down) + source[bottom] * down
@@ -221,7 +239,7 @@ def rescale(pixels: Pixels, height: int, width: int) -> Pixels:
     return ((mixed + total // 2) // total).astype(np.uint8)
 
 
-def _taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def rescale_taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """For each output: its two input positions, and the second's weight in units of 1 / (2 · wanted)."""
     position = (2 * np.arange(wanted, dtype=np.int64) + 1) * size - wanted
     position = np.clip(position, 0, 2 * wanted * (size - 1))

@@ -49,6 +49,7 @@ class Search:
     clock: Clock
     end_s: float
     due_s: float
+    accept_cost_s: float = 0.0
     find: Find | None = None
     reason: str = OUT_OF_TIME
     began_s: float | None = None
@@ -118,6 +119,9 @@ class Search:
             levels=challenge.rules.levels(str(challenge.epsilon)),
             accepts=verified.accepts,
             seed=_seed(self.seed_text, challenge.challenge_id),
+            accept_cost_s=self.accept_cost_s,
+            min_ssim=float(challenge.rules.min_ssim),
+            min_psnr_db=float(challenge.rules.min_psnr_db),
         )
         self.reason = self.attack.run(self.oracle, task, deadline).reason
 

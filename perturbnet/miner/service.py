@@ -106,9 +106,10 @@ class MinerService:
         """
         timeout_s = float(challenge.timeout_seconds)
         due_s = received_s + timeout_s - self.answer_reserve_s
-        reserve_s = min(self.costs.reserve_s if self.costs else 0.0, timeout_s / LARGEST_RESERVE)
+        verifying_s = self.costs.reserve_s if self.costs else 0.0
+        end_s = due_s - min(verifying_s, timeout_s / LARGEST_RESERVE)
         search = Search(
-            challenge, self.model, self.attack, self.seed_text, self.clock, due_s - reserve_s, due_s
+            challenge, self.model, self.attack, self.seed_text, self.clock, end_s, due_s, verifying_s
         )
         task, left_s = challenge.task_id, search.end_s - self.clock.monotonic_s()
         log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
