@@ -37,7 +37,7 @@ class Query:
 class Arrival:
     """What came back from one miner.
 
-    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only, and only who
+    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only. Only who
     stores an arrival sees it.
 
     `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `protocol.response_payload` again.
