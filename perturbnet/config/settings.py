@@ -257,7 +257,7 @@ class Settings:
     open_network: bool = _miner(
         "PERTURB_OPEN_NETWORK", Flag(), "false", "answer every registered hotkey (test networks)"
     )
-    attack: str = _miner("PERTURB_ATTACK", _NAME, "pgd", "the miner's attack: `perturb attack --list`")
+    attack: str = _miner("PERTURB_ATTACK", _NAME, "exchange", "the miner's attack: `perturb attack --list`")
     answer_reserve_seconds: Decimal = _miner(
         "PERTURB_ANSWER_RESERVE_SECONDS",
         Number("0.05", "60"),

@@ -34,7 +34,7 @@ VALIDATOR_STAKE_RAO = 10**15
 RULES = Rules(tempo=6, weights_rate_limit=4, serving_rate_limit=0, immunity_period=100_000)
 BLOCK_TIME_MS = 500
 ROUND_CLOSED = re.compile(r"validator: Round (\d+) closed")
-HONEST = "pgd"
+HONEST = "honest"
 
 
 @dataclass(frozen=True)
