@@ -19,6 +19,7 @@ from perturbnet.commands.bench import bench
 from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.doctor import doctor
+from perturbnet.commands.env import env
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.freshness import freshness
 from perturbnet.commands.ledger import ledger
@@ -299,6 +300,7 @@ main.add_command(manifest)
 main.add_command(bench)
 bench.add_command(freshness)
 main.add_command(unit)
+main.add_command(env)
 main.add_command(status)
 main.add_command(doctor)
 main.add_command(web)

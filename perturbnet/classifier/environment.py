@@ -13,15 +13,27 @@ from pathlib import Path
 
 import torch
 
+from perturbnet.provenance import Build, describe_build
+
 LIBRARIES = ("torch", "timm", "numpy", "numba", "pillow", "datasets", "bittensor")
 _CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 _DRIVER = re.compile(r"\b(\d+\.\d+(?:\.\d+)*)\b")
 _MOST_CHARACTERS = 200
 
 
-def describe_environment(*, proc: Path = Path("/proc")) -> dict[str, str]:
-    """Python, machine, CPU with torch's instruction set, GPUs with their driver, and library versions."""
+def describe_environment(*, proc: Path = Path("/proc"), build: Build | None = None) -> dict[str, str]:
+    """Build and packages, Python, machine, CPU with torch's instruction set, GPUs with driver, libraries.
+
+    `build` is this process's own unless given: Nix store path or lock, and the digest of all packages.
+
+    Raises:
+        ArtifactMissing: a package is not installed, see `provenance.describe_build`.
+
+    """
+    build = build or describe_build()
     return {
+        "build": build.origin,
+        "packages": build.digest,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu": _find(_CPU, proc / "cpuinfo") or platform.processor() or "unknown",

@@ -11,7 +11,8 @@ from perturbnet.classifier.environment import LIBRARIES, describe_environment
 
 def test_this_machine() -> None:
     found = describe_environment()
-    assert {"python", "machine", "cpu", "instructions", "gpu", "driver"} | set(LIBRARIES) == set(found)
+    named = {"build", "packages", "python", "machine", "cpu", "instructions", "gpu", "driver"}
+    assert named | set(LIBRARIES) == set(found)
     assert found["torch"] == version("torch")
     assert all(found.values())
     canonical.encode(found)
