@@ -152,7 +152,9 @@ def _found(node: Node, problem: str) -> Finding:
 
 
 def nix_files() -> list[Path]:
-    """Every Nix file that git knows."""
+    """Every Nix file that git knows; in a source tree without git, every one."""
+    if not (ROOT / ".git").exists():
+        return sorted(ROOT.rglob("*.nix"))
     listed = subprocess.run(
         ["git", "ls-files", "-z", "*.nix"], cwd=ROOT, check=True, capture_output=True, text=True
     )
