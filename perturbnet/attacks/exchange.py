@@ -14,7 +14,7 @@ there early, towards the right rival, and through the gates.
        and a price (margin per cost) give a change; a batch of prices finds the boundary, and the gradient
        there goes into the mean. Where the SSIM gate refuses what flips, values in flat places become dearer
        until it does not; where that fails, the next level
-    5. the level below, once more and longer, where step 3 came near
+    5. the level below once more, where step 3 came near or the cost would fit in it
     6. exchange: at the best flip, steps that do least are taken back and fewer that do more are made;
        the number adapts; every candidate is judged in one batch
 
@@ -24,7 +24,7 @@ It ends when nothing improves or the deadline comes; what is found is shown to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from perturbnet.attacks.finds import Finds, OutOfTime
 from perturbnet.attacks.ground import Ground, cost, price_for
 from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Floats, Oracle
 
-RIVALS, CLIMBERS = 5, 3
+RIVALS, CLIMBERS, PROBES = 5, 2, 2
 FLOOR_SIZES = (1.0, 0.67, 0.4, 0.2)  # shares of the linear price
 FLOOR_LEVELS = 4
 OPTIMISM = 1.3  # what steps add to the drop of margin that one gradient gives
@@ -41,11 +41,13 @@ JITTER = 0.02  # so that two seeds make two images
 MEMORY, STEP_MEMORY = 0.7, 0.6  # of the mean of directions, while thinning and in momentum steps
 STEPS, HOPE = 10, 4.0  # give a level up when as many times the last step's gain would not do
 LONG_STEPS, LONG_HOPE, NEAR = 40, 20.0, 0.1  # near: share of the clean margin left
+EVENNESSES = (0.0, 1.0)
 DUEL_MARGIN = 1.05
 THINNING_ROUNDS, DUEL_ROUNDS, THINNING_STALLS, BLOCKED_ROUNDS = 60, 3, 8, 20
 WIDEST, NARROWEST, SHRINK, PRICES = 2.0, 1.003, 0.5, 4
 DEARER = 2.0
 EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
+ROOMY, PATIENCE = 0.5, 6  # try the level below when the cost is a share of what it allows; for so many rounds
 LEAST_GAIN = 2e-4  # of the cost: less is a stall
 
 
@@ -72,7 +74,7 @@ class Exchange:
         return AttackResult(ground.images(change[None])[0], level, reason, margin)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Line:
     """A rival, the direction away from the label towards it, and where its boundary was last seen."""
 
@@ -83,6 +85,9 @@ class _Line:
     width: float = WIDEST
     cost: float = float("inf")
     caution: float = 0.0  # how much dearer the dear values are
+    evenness: float = 1.0  # see `Ground.fill`
+    steps: int = 0  # momentum steps taken
+    gain: float = 0.0  # of margin, in the last of them
 
     def expect(self, level: int) -> float:
         """The margin that a dense change of this level leaves: as seen, else in proportion to the nearest."""
@@ -91,6 +96,17 @@ class _Line:
         known = min((seen for seen in self.margins if seen), key=lambda seen: abs(seen - level), default=0)
         clean = self.margins[0]
         return clean if not known else clean - (clean - self.margins[known]) * level / known
+
+    def step_to(self, level: int, margin: float, gradient: Floats) -> None:
+        """A momentum step: what a dense change left, and the gradient there."""
+        self.gain = self.margins.get(level, margin) - margin
+        self.margins[level] = margin
+        self.learn(gradient, STEP_MEMORY)
+        self.steps += 1
+
+    def hopeful(self, level: int, hope: float) -> bool:
+        """Whether steps like the last one would close the margin."""
+        return self.margins[level] <= hope * self.gain
 
     def aim(self, prices: NDArray[np.float64], margins: Floats) -> None:
         """Put the next prices around the boundary that the margins at falling prices show."""
@@ -128,15 +144,8 @@ class _Search:
         level = self._settle(lines, self._least_level(lines))  # 3, 4
         if level is None:
             return
-        below = max((lower for lower in self._levels if lower < level), default=level)
-        near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
-        if (
-            below < level
-            and near  # 5
-            and self._reach(lines, below, LONG_STEPS, LONG_HOPE)
-            and self._thin(lines, below)
-        ):
-            level = below
+        while self._descends(lines, level):  # 5
+            level -= 1
         self._exchange(level, lines[0])  # 6
 
     def _look(self) -> list[_Line]:
@@ -189,35 +198,47 @@ class _Search:
                 return level
         return None
 
+    def _descends(self, lines: list[_Line], level: int) -> bool:
+        """Step 5: whether the level below will do after all."""
+        below = level - 1
+        if below not in self._levels:
+            return False
+        useful = int(np.count_nonzero(lines[0].direction))
+        if self._cost_at(level) < ROOMY * useful * below**2 and self._thin(lines, below, PATIENCE):
+            return True
+        near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
+        return near and self._reach(lines, below, LONG_STEPS, LONG_HOPE) and self._thin(lines, below)
+
     def _reach(self, lines: list[_Line], level: int, steps: int, hope: float) -> bool:
         """Momentum sign steps at a level; whether any rival's margin fell below 0."""
-        lines.sort(key=lambda line: line.expect(level))
-        lines = lines[: self._finds.afford("backward", CLIMBERS)]
-        before = np.inf
         for step in range(steps):
-            changes = np.stack([self._ground.dense(line.direction, level) for line in lines])
-            margins, gradients = self._finds.gradients(changes, [line.rival for line in lines])
-            for line, margin, gradient in zip(lines, margins, gradients, strict=True):
-                line.margins[level] = float(margin)
-                line.learn(gradient, STEP_MEMORY)
+            climbing = self._climbers(lines, level)
+            changes = np.stack([self._ground.dense(line.direction, level) for line in climbing])
+            margins, gradients = self._finds.gradients(changes, [line.rival for line in climbing])
+            for line, margin, gradient in zip(climbing, margins, gradients, strict=True):
+                line.step_to(level, float(margin), gradient)
             least = float(margins.min())
             self._reached[level] = least if step == 0 else min(self._reached[level], least)
             if least < 0:
                 self._finds.show_in_turn()
                 return True
-            if step > 0 and least > hope * max(before - least, 0.0):
+            if step >= PROBES and not any(line.hopeful(level, hope) for line in climbing):
                 return False
-            before = min(before, least)
         return False
 
-    def _thin(self, lines: list[_Line], level: int) -> bool:
+    def _climbers(self, lines: list[_Line], level: int) -> list[_Line]:
+        """The nearest rivals, and those of which little is known: one gradient alone often misleads."""
+        nearest = sorted(lines, key=lambda line: line.expect(level))[:CLIMBERS]
+        unknown = [line for line in lines if line.steps < PROBES and line not in nearest]
+        return (nearest + unknown)[: self._finds.afford("backward", len(lines))]
+
+    def _thin(self, lines: list[_Line], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
         """Step 4; lines end best first. Whether a flip at this level passes the gates."""
-        lines.sort(key=lambda line: line.expect(level))
-        duel = lines[: min(2, self._finds.afford("backward", 2))]
+        lines.sort(key=lambda line: (line.cost, line.expect(level)))
         for line in lines:
             line.width, line.cost, line.caution = WIDEST, np.inf, 0.0
-        for line in duel:
             line.price = line.price or price_for(line.direction, 0.5 * line.margins[0])
+        entered = duel = self._pair_up(lines, level)
         stalls, last = 0, np.inf
         for number in range(THINNING_ROUNDS):
             for line in duel:
@@ -226,10 +247,19 @@ class _Search:
             now = self._cost_at(level)
             stalls = 0 if now < last * (1 - LEAST_GAIN) else stalls + 1
             last = min(last, now)
-            if stalls >= (THINNING_STALLS if np.isfinite(now) else BLOCKED_ROUNDS):
+            if stalls >= (THINNING_STALLS if np.isfinite(now) else patience):
                 break
+        best_last = sorted(entered, key=lambda line: line.cost, reverse=True)
+        lines[:] = {line.rival: line for line in [*lines, *best_last]}.values()
         lines.sort(key=lambda line: line.cost)
         return bool(np.isfinite(self._cost_at(level)))
+
+    def _pair_up(self, lines: list[_Line], level: int) -> list[_Line]:
+        """The best two rivals; above one level each evenly and all or nothing."""
+        duel = lines[: min(2, self._finds.afford("backward", 2))]
+        if level > 1:
+            duel = [replace(line, evenness=evenness) for line in duel for evenness in EVENNESSES]
+        return duel
 
     def _outrun(self, duel: list[_Line], rounds: int) -> list[_Line]:
         """Those that still have a chance: near the cheaper one at first, then that one alone."""
@@ -248,7 +278,12 @@ class _Search:
         count = self._finds.afford("forward", PRICES)
         prices = line.price * np.geomspace(line.width, 1 / line.width, count) if count > 1 else [line.price]
         dearness = self._dearness(line)
-        changes = np.stack([self._ground.fill(line.direction, price, level, dearness) for price in prices])
+        changes = np.stack(
+            [
+                self._ground.fill(line.direction, price, level, evenness=line.evenness, dearness=dearness)
+                for price in prices
+            ]
+        )
         blocked = self._finds.blocked
         margins = self._finds.margins(changes)
         flips = np.flatnonzero(margins < 0)

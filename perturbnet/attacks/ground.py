@@ -39,13 +39,35 @@ class Ground:
         """Every value that counts as far as the level allows, against `direction`."""
         return self._clip(-level * np.sign(direction).astype(np.int16))
 
-    def fill(self, direction: Floats, price: float, level: int, dearness: Floats | None = None) -> Change:
-        """Every move whose margin per cost is at least `price`."""
+    def fill(
+        self,
+        direction: Floats,
+        price: float,
+        level: int,
+        *,
+        evenness: float = 1.0,
+        dearness: Floats | None = None,
+    ) -> Change:
+        """Every move whose margin per cost is at least `price`.
+
+        Args:
+            direction: margin per level, signed, (values,).
+            price: in units of margin per cost.
+            level: the largest change of a value.
+            evenness: 1 takes steps at their cost; less takes later steps of a value as cheaper than they are,
+                and 0 takes all or none, which is best where the margin falls faster the further one goes.
+            dearness: factors of the cost, (values,).
+
+        """
         bought = np.abs(direction) * np.float32(1 / price)
         if dearness is not None:
             bought /= dearness
-        steps = np.minimum((bought + 1) * np.float32(0.5), level)
-        return self._clip((-np.sign(direction) * np.floor(steps)).astype(np.int16))
+        if evenness == 0:
+            steps = np.where(bought >= 1, np.float32(level), np.float32(0))
+        else:
+            bought = bought if evenness == 1 else bought ** np.float32(1 / evenness)
+            steps = np.floor(np.minimum((bought + 1) * np.float32(0.5), level))
+        return self._clip((-np.sign(direction) * steps).astype(np.int16))
 
     def swap(
         self,
