@@ -19,7 +19,8 @@ from perturbnet.errors import DigestMismatch, PerturbError
 from perturbnet.images import Pixels, encode_png, pixel_digest
 from perturbnet.overview import AnswerView, RoundView
 
-KEPT = 64  # answers
+KEPT_BYTES = 96 << 20  # of PNGs; an answer to an image of 500 by 375 takes about 1 MB
+MOST_PIXELS = 1 << 22  # of an image that is shown
 KINDS = ("clean", "adversarial", "difference")
 
 
@@ -31,6 +32,11 @@ class Triple:
     width: int
     pngs: dict[str, bytes]
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes to keep."""
+        return sum(map(len, self.pngs.values()))
+
 
 class Pictures:
     """Makes and keeps pictures. `blob` reads a delta; `open_source` opens the data set, once it is needed."""
@@ -40,6 +46,7 @@ class Pictures:
         self._open_source, self._blob = open_source, blob
         self._source: ImageSource | None = None
         self._made: OrderedDict[tuple[str, str], Triple] = OrderedDict()
+        self._kept_bytes = 0
         self._lock = threading.Lock()
 
     def make(self, found: RoundView, answer: AnswerView) -> Triple:
@@ -56,8 +63,9 @@ class Pictures:
                 return self._made[key]
             made = self._make(found, answer)
             self._made[key] = made
-            while len(self._made) > KEPT:
-                self._made.popitem(last=False)
+            self._kept_bytes += made.size_bytes
+            while self._kept_bytes > KEPT_BYTES:
+                self._kept_bytes -= self._made.popitem(last=False)[1].size_bytes
             return made
 
     def _make(self, found: RoundView, answer: AnswerView) -> Triple:
@@ -66,10 +74,12 @@ class Pictures:
         if self._source is None:
             self._source = self._open_source()
         clean = clean_image(self._source.read(found.row), found.freshness)
+        height, width, _ = clean.shape
+        if height * width > MOST_PIXELS:
+            raise PerturbError(f"an image of {width}×{height}: up to {MOST_PIXELS:,} pixels are shown")
         _require("the image that was sent", clean, found.clean_pixels)
         adversarial = apply_delta(clean, self._blob(answer.delta))
         _require("the answer", adversarial, answer.adversarial_pixels)
-        height, width, _ = clean.shape
         images = (clean, adversarial, enlarge_difference(clean, adversarial))
         pngs = {kind: encode_png(pixels) for kind, pixels in zip(KINDS, images, strict=True)}
         return Triple(height, width, pngs)

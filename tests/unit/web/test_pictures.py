@@ -14,7 +14,6 @@ from perturbnet.images import decode_png, pixel_digest
 from perturbnet.overview import AnswerView, RoundView
 from perturbnet.web import Pictures
 from perturbnet.web.pages import best_answers
-from perturbnet.web.pictures import KEPT
 from tests.unit.web.conftest import Site
 
 
@@ -62,19 +61,28 @@ def test_without_the_data_set_the_page_says_so(site: Site) -> None:
     assert {one.reason for one in shown} == {"the data set is not here. perturb bootstrap"}
 
 
-def test_they_are_made_once_and_the_oldest_go(site: Site) -> None:
-    found, answer = a_success(site)
-    pictures = site.pictures()
-    reads = site.honest.source.reads
+def test_they_are_made_once_and_the_oldest_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(found, one) for found in site.overview.latest for one in found.answers if one.reject == "ok"]
+    distinct = list({(a.clean_pixels, b.adversarial_pixels): (a, b) for a, b in pairs}.values())
+    pictures, reads = site.pictures(), site.honest.source.reads
     before = len(reads)
-    for _ in range(3):
-        pictures.make(found, answer)
+    sizes = [pictures.make(*pair).size_bytes for pair in distinct]
+    for pair in distinct:
+        pictures.make(*pair)
+    assert len(reads) == before + len(distinct)
+    monkeypatch.setattr("perturbnet.web.pictures.KEPT_BYTES", sum(sizes) - 1)
+    few = site.pictures()
+    for pair in distinct:
+        few.make(*pair)
+    assert few._kept_bytes == sum(one.size_bytes for one in few._made.values()) < sum(sizes)
+    before = len(reads)
+    few.make(*distinct[-1])
+    assert len(reads) == before
+    few.make(*distinct[0])
     assert len(reads) == before + 1
-    for number in range(KEPT):
-        pictures._made["other", str(number)] = pictures._made[found.clean_pixels, answer.adversarial_pixels]
-    pictures.make(found, answer)
-    assert len(reads) == before + 1
-    won = [(one, a) for one in site.overview.latest for a in one.answers if a.reject == "ok" and a != answer]
-    for one, other in won:
-        pictures.make(one, other)
-    assert len(pictures._made) == KEPT
+
+
+def test_a_huge_image_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perturbnet.web.pictures.MOST_PIXELS", 100)
+    with pytest.raises(PerturbError, match="pixels are shown"):
+        site.pictures().make(*a_success(site))
