@@ -20,12 +20,14 @@ from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.doctor import doctor
 from perturbnet.commands.env import env
+from perturbnet.commands.expectation import miner_bench
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.freshness import freshness
 from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
+from perturbnet.commands.state import state
 from perturbnet.commands.status import status
 from perturbnet.commands.unit import unit
 from perturbnet.commands.web import web
@@ -299,8 +301,10 @@ main.add_command(fingerprint)
 main.add_command(manifest)
 main.add_command(bench)
 bench.add_command(freshness)
+miner.add_command(miner_bench)
 main.add_command(unit)
 main.add_command(env)
+main.add_command(state)
 main.add_command(status)
 main.add_command(doctor)
 main.add_command(web)

@@ -81,9 +81,9 @@ class Draws:
         )
         return self._newest
 
-    def skip(self, draw: Draw, reason: str) -> None:
-        """Record that a draw gave no challenge."""
-        log.warning("Row %d skipped: %s", draw.row, reason)
+    def skip(self, draw: Draw, reason: str, *, quiet: bool = False) -> None:
+        """Record that a draw gave no challenge; `quiet` where somebody skips many on purpose."""
+        log.log(logging.DEBUG if quiet else logging.WARNING, "Row %d skipped: %s", draw.row, reason)
         shown = "".join(character for character in reason if character.isprintable())
         self._journal.append(SkipLeaf(draw.epoch, draw.index, draw.row, shown[:MAX_REASON_CHARACTERS]))
 
