@@ -41,6 +41,7 @@ let
       wantedBy = found.install.WantedBy or [ ];
       wants = found.unit.Wants or [ ];
       after = found.unit.After or [ ];
+      path = [ pkgs.bash ]; # what Snakemake, and so the bootstrap, runs its steps with
       unitConfig = lib.removeAttrs found.unit [
         "After"
         "Description"

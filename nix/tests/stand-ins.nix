@@ -30,6 +30,7 @@ let
       wants = list types.str;
       after = list types.str;
       wantedBy = list types.str;
+      path = list (types.either types.package types.str);
       environment = mkOption { type = types.attrsOf types.str; };
       serviceConfig = section;
       unitConfig = section;
@@ -56,6 +57,7 @@ in
 
   # A program that is there on every machine stands for ours, so that the units can be verified.
   config._module.args.pkgs = {
+    bash = "/usr";
     coreutils = "/usr";
     stdenv.hostPlatform.system = "x86_64-linux";
     writeShellScript = _name: _text: "/usr/bin/true";

@@ -108,6 +108,13 @@ class TestOutputs:
         names = {path.partition("-")[2] for path in joined.split(":")}
         assert names == wanted_by_the_lock()
 
+    def test_the_template_is_a_machine(self, nix: Run, tree: Path, overrides: list[str]) -> None:
+        inner = [f"perturb/{word}" if word in INPUTS else word for word in overrides]
+        words = ["--override-input", "perturb", f"path:{tree}", *inner]
+        units = "nixosConfigurations.perturb.config.systemd.units"
+        names = self.value(nix, tree / "nix" / "template", words, units, "builtins.attrNames")
+        assert names == ["perturb-validator-bootstrap.service", "perturb-validator-main.service"]
+
     def test_the_test_of_two_machines_is_python(self, nix: Run, tree: Path, overrides: list[str]) -> None:
         script = self.value(nix, tree, overrides, "checks.x86_64-linux.vm", "test: test.testScript")
         compile(script, "testScript", "exec")

@@ -97,6 +97,7 @@ let
   pkgs =
     lib.genAttrs [
       "autoPatchelfHook"
+      "bash"
       "coreutils"
       "gcc"
       "git"
