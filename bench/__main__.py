@@ -38,7 +38,7 @@ def main() -> int:
     return 0
 
 
-_NOT_BENCHES = ("harness", "float_peers", "__main__")
+_NOT_BENCHES = ("harness", "attack_peers", "float_peers", "__main__")
 
 
 def _table(measurements: list[Measurement]) -> Table:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from perturbnet.attack_bench.contenders import open_contender
 from perturbnet.attack_bench.metering import Costs
 from perturbnet.attack_bench.trials import Bench, draw_challenges, open_bench_source, run_trial
 from perturbnet.challenges import Challenge
@@ -63,9 +64,15 @@ def run_plan(
 
     """
     header = {"format": FORMAT, "profile": settings.profile, **_shared(plan)}
+    names = {spec: open_contender(spec).name for spec in plan.attacks}
     done = {(trial["attack"], trial["image"]): trial for trial in _read(record, header)}
-    wanted = [(image, attack) for image in range(plan.images) for attack in plan.attacks]
-    missing = [(image, attack) for image, attack in wanted if (attack, image) not in done]
+    wanted = [(image, names[spec]) for image in range(plan.images) for spec in plan.attacks]
+    missing = [
+        (image, spec)
+        for image in range(plan.images)
+        for spec in plan.attacks
+        if (names[spec], image) not in done
+    ]
     progress(len(wanted) - len(missing), len(wanted))
     with record.open("a", encoding="utf-8") as lines:
         for trial in _run(missing, plan, settings, jobs):
@@ -113,12 +120,10 @@ def _begin(plan: Plan, settings: Settings) -> None:
 
 
 def _trial(image: int, attack: str) -> dict[str, Any]:
-    from perturbnet.attack_bench.opponents import open_contender
-
     if _worker is None or image >= len(_worker.challenges):
         raise AttackError(f"there is no challenge {image}: the data set has too few correctly labelled rows")
     trial = run_trial(_worker.bench, open_contender(attack), _worker.challenges[image])
-    return {**trial, "attack": attack, "image": image}
+    return {**trial, "image": image}
 
 
 def _shared(plan: Plan) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def bench() -> None:
     default="pgd,fgsm",
     show_default=True,
     metavar="NAME,NAME,…",
-    help="Its opponents; `all` for every one there is; --list names them.",
+    help="Its opponents: names (--list), module:Class, `public` for libraries' attacks, `all`.",
 )
 @click.option("--list", "list_attacks", is_flag=True, help="List the attacks and opponents, and end.")
 @click.option(
@@ -81,12 +81,13 @@ def attacks(  # noqa: PLR0913 - one for each option
     answer is verified as a validator would. One run of each attack on each image gives the score at every budget.
 
     \b
-    perturb bench attacks --n 12                                  a first look, minutes
-    perturb bench attacks --against all --picture scores.svg      everything, half an hour and more
-    perturb bench attacks --attack mine --against exchange        your own, by entry point (docs/attacks.md)
+    perturb bench attacks --n 12                                a first look, a minute
+    perturb bench attacks --against all --picture scores.svg    everything, half an hour and more
+    perturb bench attacks --attack mine --against exchange      your own, by entry point
+    perturb bench attacks --attack my_file:MyAttack             your own, not installed yet
     """
+    from perturbnet.attack_bench.contenders import contender_names, expand, open_contender
     from perturbnet.attack_bench.metering import Costs
-    from perturbnet.attack_bench.opponents import contender_names, open_contender
     from perturbnet.attack_bench.running import Plan, run_plan
     from perturbnet.attack_bench.table import tabulate, to_markdown
 
@@ -94,15 +95,13 @@ def attacks(  # noqa: PLR0913 - one for each option
         click.echo("\n".join(contender_names()))
         return
     budgets_s = _read_budgets(budgets)
-    opponents = contender_names() if against == "all" else [name for name in against.split(",") if name]
-    names = tuple(dict.fromkeys([ours, *opponents]))
-    for name in names:
-        open_contender(name)
+    specs = tuple(dict.fromkeys([ours, *expand(against)]))
+    names = [open_contender(spec).name for spec in specs]
     costs = Costs(*(each / 1000 for each in (forward_ms, backward_ms, verification_ms, similarity_ms)))
-    plan = Plan(names, images, budgets_s[-1], clock == "virtual", costs)
+    plan = Plan(specs, images, budgets_s[-1], clock == "virtual", costs)
     with _bar() as progress:
         trials = run_plan(plan, _settings(profile), record, jobs=jobs or _cores(), progress=progress)
-    table = {"clock": clock, **tabulate(trials, budgets_s, ours)}
+    table = {"clock": clock, **tabulate(trials, budgets_s, names[0])}
     if picture is not None:
         picture.write_text(_draw(trials, names, budgets_s[-1], clock), encoding="utf-8")
     if json_file != "-":
@@ -120,7 +119,7 @@ def _read_budgets(text: str) -> list[float]:
     return budgets
 
 
-def _draw(trials: list[dict[str, Any]], names: tuple[str, ...], last_s: float, clock: str) -> str:
+def _draw(trials: list[dict[str, Any]], names: list[str], last_s: float, clock: str) -> str:
     from perturbnet.attack_bench.picture import draw, times
     from perturbnet.attack_bench.table import curve
 

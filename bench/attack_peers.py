@@ -1,4 +1,8 @@
-"""Public attacks from foolbox and adversarial-library, run again with more steps until the deadline.
+"""Public attacks from foolbox and adversarial-library, for `perturb bench attacks --against public`.
+
+They are no part of the environment and of no lock: `uv pip install foolbox==3.3.4 adv-lib==0.2.8
+--build-constraints FILE`, with a FILE that says `setuptools<80`, because adv-lib asks for visdom, which is
+built with a module that setuptools has dropped.
 
 Each knows nothing of time, so it is given steps that end by the next of the budgets of the table, then more:
 a result by 1 s, a better one by 2 s, and so on. Between runs their float images are quantised and shown.
@@ -12,13 +16,14 @@ a result by 1 s, a better one by 2 s, and so on. Between runs their float images
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from perturbnet.attack_bench.metering import MeteredOracle
-from perturbnet.attack_bench.opponents.quantising import eliminate, show_quantised
+from perturbnet.attack_bench.quantising import eliminate, show_quantised
 from perturbnet.attacks import AttackResult, AttackTask, Deadline, Oracle
 from perturbnet.attacks.ground import Change
 from perturbnet.attacks.protocol import Floats
@@ -84,15 +89,10 @@ class FoolboxFmn(_Library):
     def _attack(
         self, oracle: MeteredOracle, task: AttackTask, steps: int, level_at: int
     ) -> tuple[Floats | None, int]:
-        try:
-            import foolbox
-        except ImportError as error:
-            raise _missing(self.name, "foolbox") from error
-        model = foolbox.PyTorchModel(  # type: ignore[attr-defined]
-            _module(oracle), bounds=(0, 1), device="cpu"
-        )
+        foolbox = _package(self.name, "foolbox")
+        model = foolbox.PyTorchModel(_module(oracle), bounds=(0, 1), device="cpu")
         clean, label = _tensors(task)
-        attack = foolbox.attacks.LInfFMNAttack(steps=steps)  # type: ignore[attr-defined]
+        attack = foolbox.attacks.LInfFMNAttack(steps=steps)
         found = attack.run(model, clean, foolbox.criteria.Misclassification(label))
         return _levels(found - clean), level_at
 
@@ -105,7 +105,7 @@ class Pdpgd(_Library):
     def _attack(
         self, oracle: MeteredOracle, task: AttackTask, steps: int, level_at: int
     ) -> tuple[Floats | None, int]:
-        attacks = _adv_lib(self.name)
+        attacks = _package(self.name, "adv_lib.attacks")
         clean, label = _tensors(task)
         found = attacks.pdpgd(_module(oracle), clean, label, norm=float("inf"), num_steps=steps)
         return _levels(found - clean), level_at
@@ -119,7 +119,7 @@ class SigmaZero(_Library):
     def _attack(
         self, oracle: MeteredOracle, task: AttackTask, steps: int, level_at: int
     ) -> tuple[Floats | None, int]:
-        attacks = _adv_lib(self.name)
+        attacks = _package(self.name, "adv_lib.attacks")
         clean, label = _tensors(task)
         share = steps if level_at else max(LEAST_STEPS, steps // 3)
         for level in task.levels[level_at and level_at - 1 :]:
@@ -147,18 +147,14 @@ class SigmaZeroEliminated(SigmaZero):
     eliminates = True
 
 
-def _adv_lib(name: str) -> Any:  # noqa: ANN401 - an untyped package
+def _package(name: str, module: str) -> Any:  # noqa: ANN401 - an untyped package
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions with distutils
-            import adv_lib.attacks  # type: ignore[import-untyped]
+            warnings.simplefilter("ignore")  # adv_lib compares versions with distutils
+            return importlib.import_module(module)
     except ImportError as error:
-        raise _missing(name, "adv-lib") from error
-    return adv_lib.attacks
-
-
-def _missing(name: str, package: str) -> AttackError:
-    return AttackError(f"{name} needs {package}", hint="pip install 'perturbnet[bench-attacks]'")
+        hint = "bench/attack_peers.py says how to install it"
+        raise AttackError(f"{name} needs {module.partition('.')[0]}: {error}", hint=hint) from error
 
 
 def _module(oracle: MeteredOracle, clean: torch.Tensor | None = None, most: float = 1.0) -> Any:  # noqa: ANN401
