@@ -28,7 +28,7 @@ from perturbnet.validator.publication import Publication, forget_old_deltas, ope
 from perturbnet.validator.rounds import CHAIN_STEP_S, SLACK_S, Rounds
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.watch import Watch
-from perturbnet.validator.weight_setting import WeightSetter
+from perturbnet.validator.weight_setting import WeightSetter, find_obstacles
 from perturbnet.watchdog import Watchdog, open_watchdog
 
 PUBLICATION_STEP_S = 3600.0  # for the watchdog: a first publication sends the whole log
@@ -112,11 +112,14 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     """Open engine and data set, record what this run computes with, and connect it all."""
     clock = SystemClock()
     metagraph = await chain.metagraph()
-    neuron = metagraph.registered(keypair.ss58_address)
-    if not neuron.validator_permit:
-        log.warning(
-            "uid %d has no validator permit: weights will be refused until it has more stake", neuron.uid
-        )
+    for obstacle in find_obstacles(
+        metagraph,
+        await chain.hyperparameters(),
+        keypair.ss58_address,
+        version=settings.rules_version,
+        burn_uid=settings.burn_uid,
+    ):
+        log.error("Weights will not count: %s", obstacle)
     log_source = begin_log(
         journal, settings.state_dir, keypair, network=settings.network, netuid=settings.netuid, clock=clock
     )
@@ -143,8 +146,8 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     )
     watchdog = open_watchdog(os.environ, clock)
     rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock,
-                    expect=watchdog.expect)  # fmt: skip
-    weights = WeightSetter(journal, chain, keypair)
+                    expect=watchdog.expect, judges=startup.build_judges(settings))  # fmt: skip
+    weights = WeightSetter(journal, chain, keypair, settings.weights_window_blocks)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
     watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)
     if publication is not None:
