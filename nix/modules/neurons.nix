@@ -83,7 +83,8 @@ let
 
   bootstrap =
     let
-      instance = lib.head prepared;
+      # Any of them; but one that has a token for the hub, if there is one.
+      instance = lib.findFirst (one: one.environmentFile != null) (lib.head prepared) prepared;
     in
     service {
       part = "${role}-bootstrap";
@@ -92,7 +93,9 @@ let
         settings = lib.filterAttrs (key: _: key == "profile") instance.settings;
       };
       # A miner that was given its manifest needs the model and no data.
-      arguments = lib.optional (role == "miner" && instance.manifest != null) "model";
+      arguments = lib.optional (
+        role == "miner" && lib.all (one: one.manifest != null) prepared
+      ) "model";
     };
 
   # Runs in the unit's own sandbox, as its own user.
@@ -100,22 +103,16 @@ let
     instance:
     let
       profile = instance.settings.profile or null;
-      folder = "/var/cache/${account}/bootstrap/${if profile == null then "imagenet100" else profile}";
-      script = pkgs.writeShellScript "perturb-manifest" ''
-        set -eu
-        ${lib.optionalString (instance.manifest != null) ''
-          ${pkgs.coreutils}/bin/install -D -m 0600 ${instance.manifest} ${folder}/manifest.json
-        ''}
-        ${lib.optionalString (instance.fingerprint != null) ''
-          found=$(${pkgs.coreutils}/bin/sha256sum ${folder}/manifest.json | ${pkgs.coreutils}/bin/cut -c1-64)
-          if test "$found" != ${instance.fingerprint}; then
-            echo "this node's protocol fingerprint is $found; the option fingerprint asks for ${instance.fingerprint}" >&2
-            exit 3
-          fi
-        ''}
-      '';
+      text = import ./manifest.nix {
+        inherit lib;
+        inherit (instance) fingerprint manifest;
+        inherit (pkgs) coreutils;
+        folder = "/var/cache/${account}/bootstrap/${if profile == null then "imagenet100" else profile}";
+      };
     in
-    lib.optional (instance.manifest != null || instance.fingerprint != null) "${script}";
+    lib.optional (
+      instance.manifest != null || instance.fingerprint != null
+    ) "${pkgs.writeShellScript "perturb-manifest" text}";
 in
 {
   options.services.perturb.${collection} = lib.mkOption {

@@ -43,10 +43,11 @@ in
     pkgs.systemd
   ] ''python -m pytest -p no:cacheprovider -m "not slow and not gpu and not network"'';
 
-  lint = inTree "lint" [ pkgs.nixfmt ] ''
+  lint = inTree "lint" [ ] ''
     ruff check perturbnet neurons tests tools bench recipes
     ruff format --check perturbnet neurons tests tools bench recipes
-    nixfmt --check flake.nix $(find nix -name '*.nix')
+    mypy perturbnet neurons tests tools bench recipes
+    python tools/nix_lint.py
   '';
 
   modules =

@@ -45,19 +45,20 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def evaluate(nix: Run) -> Callable[[str], Any]:
+def evaluate(nix: Run) -> Callable[..., Any]:
     """An attribute of nix/tests/alone.nix: the modules with nixpkgs' library alone."""
     library = os.environ["NIXPKGS_LIB"]
 
-    def value(attribute: str) -> Any:
-        done = nix(*evaluation(library, attribute))
+    def value(attribute: str, **given: str) -> Any:
+        done = nix(*evaluation(library, attribute, **given))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     return value
 
 
-def evaluation(library: str, attribute: str) -> list[str]:
-    """The command that evaluates an attribute of nix/tests/alone.nix."""
-    arguments = ["--eval", "--strict", "--json", "--argstr", "library", library]
+def evaluation(library: str, attribute: str, **given: str) -> list[str]:
+    """The command that evaluates an attribute of nix/tests/alone.nix, with texts as its arguments."""
+    words = [("--argstr", name, value) for name, value in {"library": library, **given}.items()]
+    arguments = ["--eval", "--strict", "--json", *(word for three in words for word in three)]
     return ["nix-instantiate", *arguments, "nix/tests/alone.nix", "-A", attribute]

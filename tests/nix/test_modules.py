@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from tests.nix.conftest import Run, evaluation
 
 pytestmark = pytest.mark.needs("nix-instantiate", "printenv NIXPKGS_LIB")
 
-Evaluate = Callable[[str], Any]
+Evaluate = Callable[..., Any]
 
 
 def test_every_configuration_goes_as_it_says(evaluate: Evaluate) -> None:
@@ -84,3 +87,34 @@ def test_a_miner_with_a_manifest_prepares_the_model_only(evaluate: Evaluate) -> 
     full = evaluate("units.miner")["services"][bootstrap]["serviceConfig"]["ExecStart"]
     assert without.endswith(" bootstrap model")
     assert full.endswith(" bootstrap")
+
+
+class TestBeforeStart:
+    """The script that puts a manifest in its place and insists on a fingerprint, run by a shell."""
+
+    def start(self, evaluate: Evaluate, folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
+        script = evaluate("script", folder=str(folder), **given)
+        return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+
+    def test_a_manifest_is_put_in_its_place(self, evaluate: Evaluate, tmp_path: Path) -> None:
+        given = tmp_path / "a manifest's file.json"
+        given.write_text("{}")
+        fingerprint = hashlib.sha256(b"{}").hexdigest()
+        folder = tmp_path / "bootstrap" / "reference"
+        started = self.start(evaluate, folder, manifest=str(given), fingerprint=fingerprint)
+        assert (started.returncode, started.stderr) == (0, "")
+        assert (folder / "manifest.json").read_text() == "{}"
+
+    def test_another_fingerprint_is_refused(self, evaluate: Evaluate, tmp_path: Path) -> None:
+        (tmp_path / "manifest.json").write_text("{}")
+        wanted = "0" * 64
+        started = self.start(evaluate, tmp_path, fingerprint=wanted)
+        assert started.returncode == 3
+        found = hashlib.sha256(b"{}").hexdigest()
+        expected = f"this node's protocol fingerprint is {found}; the option fingerprint asks for {wanted}\n"
+        assert started.stderr == expected
+
+    def test_no_manifest_is_refused(self, evaluate: Evaluate, tmp_path: Path) -> None:
+        started = self.start(evaluate, tmp_path, fingerprint="0" * 64)
+        assert started.returncode != 0
+        assert "manifest.json" in started.stderr
