@@ -3,9 +3,9 @@
 Rules
 - What is kept was verified as the very bytes that would be sent: encoded, decoded, every gate, both labels,
   by `perturbnet.verification`. The answer is ready with it, so answering in the last moment costs nothing.
-- `end_s` is when the attack should end; at `due_s` the answer is given, whatever the attack does. From then
-  on, and once nobody waits for the answer any more (`stop`), its questions to the model are refused, which
-  ends an attack that does not look at its deadline.
+- At `due_s` the answer is given, whatever the attack does; it is told what verifying an image takes, and
+  leaves that much. From then on, and once nobody waits for the answer any more (`stop`), its questions to the
+  model are refused, which ends an attack that does not look at its deadline.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from perturbnet.classifier import Classification
 from perturbnet.clock import Clock
 from perturbnet.errors import AttackError, PerturbError, Refused, Reject
 from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.miner.calibration import Costs
 from perturbnet.miner.passes import Client, ModelThread, SharedEngine, SharedOracle
 from perturbnet.protocol import AttackChallenge, AttackResponse, encode, response_limit_bytes
 from perturbnet.verification import Pixels, Task, verify_round
@@ -47,9 +48,8 @@ class Search:
     attack: Attack
     seed_text: str
     clock: Clock
-    end_s: float
     due_s: float
-    accept_cost_s: float = 0.0
+    costs: Costs | None = None
     find: Find | None = None
     reason: str = OUT_OF_TIME
     began_s: float | None = None
@@ -61,13 +61,13 @@ class Search:
 
     def __post_init__(self) -> None:
         """Become a client of the model."""
-        client = Client(self.end_s, self._refused)
+        client = Client(self.due_s, self._refused)
         self.oracle, self.engine = SharedOracle(self.thread, client), SharedEngine(self.thread, client)
 
     @property
     def deadline_s(self) -> float:
-        """When the attack should end."""
-        return self.end_s
+        """When the answer is due."""
+        return self.due_s
 
     def yield_place(self) -> None:
         """Ask the attack to end with the best it has: others wait."""
@@ -100,7 +100,7 @@ class Search:
         )
 
     def _run(self) -> None:
-        deadline = Deadline(self.clock, self.end_s, lambda: self._yielded.is_set() or self._refused())
+        deadline = Deadline(self.clock, self.due_s, lambda: self._yielded.is_set() or self._refused())
         if deadline.passed:
             raise AttackError("out of time before the search began")
         challenge, ours = self.challenge, self.engine.model_name
@@ -119,7 +119,7 @@ class Search:
             levels=challenge.rules.levels(str(challenge.epsilon)),
             accepts=verified.accepts,
             seed=_seed(self.seed_text, challenge.challenge_id),
-            accept_cost_s=self.accept_cost_s,
+            accept_cost_s=self.costs.verify_s(clean.size) if self.costs else 0.0,
             min_ssim=float(challenge.rules.min_ssim),
             min_psnr_db=float(challenge.rules.min_psnr_db),
         )

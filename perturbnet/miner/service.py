@@ -2,8 +2,8 @@
 
 Rules
 - One deadline, from the moment the request arrived. At `answer_reserve_s` before the time-out the best
-  verified image is sent, whatever the search does; the search is asked to end earlier by what verifying one
-  more image takes, measured at warm-up.
+  verified image is sent, whatever the search does; the attack is told what verifying one more image takes,
+  measured at warm-up, and ends that much earlier.
 - Several challenges are searched at once (`slots`), their questions share batches (`passes`); the rest wait,
   the earliest deadline first.
 - A request that is cancelled ends its search at the next question. A search that overruns keeps its place
@@ -43,7 +43,6 @@ SEARCHES = 8
 MOST_WAITING = 56
 LOOK_EVERY_S = 0.25
 REMEMBERED_TASKS = 256
-LARGEST_RESERVE = 4  # of a time-out, one over this
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class MinerService:
         gauge("batches", "Batches through the model.", lambda: self.model.passes)
         gauge("shared_batches", "Batches that served several searches.", lambda: self.model.joined)
         gauge(
-            "reserve_seconds", "Kept back for verifying.", lambda: self.costs.reserve_s if self.costs else 0
+            "verdict_seconds", "The engine's, at warm-up.", lambda: self.costs.verdict_s if self.costs else 0
         )
 
     def warm_up(self) -> Costs:
@@ -104,14 +103,9 @@ class MinerService:
             received_s: when the request arrived, on the clock's monotonic scale.
 
         """
-        timeout_s = float(challenge.timeout_seconds)
-        due_s = received_s + timeout_s - self.answer_reserve_s
-        verifying_s = self.costs.reserve_s if self.costs else 0.0
-        end_s = due_s - min(verifying_s, timeout_s / LARGEST_RESERVE)
-        search = Search(
-            challenge, self.model, self.attack, self.seed_text, self.clock, end_s, due_s, verifying_s
-        )
-        task, left_s = challenge.task_id, search.end_s - self.clock.monotonic_s()
+        due_s = received_s + float(challenge.timeout_seconds) - self.answer_reserve_s
+        search = Search(challenge, self.model, self.attack, self.seed_text, self.clock, due_s, self.costs)
+        task, left_s = challenge.task_id, search.due_s - self.clock.monotonic_s()
         log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
         self._compare(challenge.protocol_fingerprint, caller)
         self._remember(challenge)

@@ -179,34 +179,18 @@ def test_the_reserve_is_kept_back(make: Make) -> None:
     assert left == [pytest.approx(TIMEOUT_S - 0.5 - 0.25)]
 
 
-def test_what_verifying_takes_is_kept_back_too(make: Make) -> None:
-    left: list[float] = []
+def test_the_attack_is_told_what_verifying_takes(make: Make) -> None:
+    told: list[float] = []
 
     def act(task: AttackTask, deadline: Deadline) -> AttackResult:
-        left.append(deadline.remaining_s)
+        told.append(task.accept_cost_s)
         return AttackResult(None, 0, "only asked")
 
     clock = VirtualClock()
     service = make(attack=Scripted(act), clock=clock, engine=SlowEngine(clock, 0.1))
-    assert service.warm_up().reserve_s == pytest.approx(0.125)
+    assert service.warm_up().verdict_s == pytest.approx(0.1)
     ask(service, challenge())
-    assert left == [pytest.approx(TIMEOUT_S - RESERVE_S - 0.125 - 0.1)]  # the clean image was classified
-
-
-def test_the_reserve_is_at_most_a_quarter_of_the_time(make: Make) -> None:
-    left: list[float] = []
-
-    def act(task: AttackTask, deadline: Deadline) -> AttackResult:
-        left.append(deadline.remaining_s)
-        return AttackResult(None, 0, "only asked")
-
-    clock = VirtualClock()
-    engine = SlowEngine(clock, 5.0)
-    service = make(attack=Scripted(act), clock=clock, engine=engine)
-    service.warm_up()
-    engine.cost_s = 0.0
-    ask(service, challenge())
-    assert left == [pytest.approx(TIMEOUT_S * 3 / 4 - RESERVE_S)]
+    assert told == [pytest.approx(0.1)]
 
 
 def test_a_search_that_would_begin_too_late_is_not_begun(make: Make) -> None:
