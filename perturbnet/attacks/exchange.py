@@ -46,6 +46,7 @@ DUEL_MARGIN = 1.05
 THINNING_ROUNDS, DUEL_ROUNDS, THINNING_STALLS, BLOCKED_ROUNDS = 60, 3, 8, 20
 WIDEST, NARROWEST, SHRINK, PRICES = 2.0, 1.003, 0.5, 4
 DEARER = 2.0
+LITTLE = 1 - 1e-4  # of the cost: an exchange that leaves more has stalled
 EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
 ROOMY, PATIENCE = 0.5, 6  # try the level below when the cost is a share of what it allows; for so many rounds
 LEAST_GAIN = 2e-4  # of the cost: less is a stall
@@ -325,6 +326,7 @@ class _Search:
                 for count in counts
             ]
             self._finds.margins(np.stack(swaps))
-            improved = self._finds.size != before
-            moves = max(1.0, moves * (1.5 if improved else 0.4))
-            stalls = 0 if improved else stalls + 1
+            size = self._finds.size
+            moves = max(1.0, moves * (1.5 if size != before else 0.4))
+            gained = size is not None and before is not None and size < (before[0], before[1] * LITTLE)
+            stalls = 0 if gained else stalls + 1

@@ -64,6 +64,8 @@ class Finds:
 
     def afford(self, kind: str, wanted: int) -> int:
         """How many images of this kind of pass one batch may hold: at least 1, at most `wanted`."""
+        if self._deadline.passed:
+            raise OutOfTime
         each_s = self._costs_s[kind]
         room_s = self._deadline.remaining_s * SHARE_OF_ONE_BATCH
         return wanted if each_s * wanted <= room_s else max(1, int(room_s / each_s))

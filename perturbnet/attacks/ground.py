@@ -105,7 +105,7 @@ class Ground:
         forth = _least(-rate, min(2 * moves, rate.size - 1))
         forth = forth[np.argsort(-rate[forth])]
         enough = int(np.searchsorted(np.cumsum(gain[forth]), debt)) + 1
-        chosen = forth[:enough]
+        chosen = forth[:enough][gain[forth[:enough]] > 0]
         out[chosen] -= np.sign(gradient[chosen]).astype(np.int16)
         return out
 
