@@ -47,6 +47,7 @@ pkgs.testers.runNixOSTest {
       diskSize = 8192;
     };
     environment.systemPackages = [ environments.perturb ];
+    services.chrony.enable = true;
 
     services.perturb.validators.main = neuron "validator" {
       query_interval_seconds = 0;
@@ -80,7 +81,7 @@ pkgs.testers.runNixOSTest {
 
 
     def wait_for_rounds(count: int) -> None:
-        retry(lambda _: rounds() >= count, timeout_seconds=900)
+        retry(lambda _: rounds() >= count, 900)
 
 
     start_all()
@@ -98,7 +99,7 @@ pkgs.testers.runNixOSTest {
 
     with subtest("rounds are closed and weights are set"):
         wait_for_rounds(3)
-        host.wait_until_succeeds(f"journalctl -u {VALIDATOR} -o cat | grep 'set_weights: .* at block'", timeout=900)
+        host.wait_until_succeeds(f"journalctl -u {VALIDATOR} -o cat | grep 'set_weights: .* at block'", 900)
 
     with subtest("kill -9: the same state goes on"):
         before = rounds()
@@ -110,7 +111,7 @@ pkgs.testers.runNixOSTest {
 
     with subtest("the watchdog ends a process that stands still"):
         host.succeed(f"systemctl kill -s STOP {VALIDATOR}")
-        host.wait_until_succeeds(f"journalctl -u {VALIDATOR} | grep -i 'watchdog timeout'", timeout=300)
+        host.wait_until_succeeds(f"journalctl -u {VALIDATOR} | grep -i 'watchdog timeout'", 300)
         host.wait_for_unit(VALIDATOR)
 
     with subtest("a stranger reaches what was opened, and nothing else"):
