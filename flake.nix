@@ -38,7 +38,13 @@
         }
       );
       output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
-      modules = import ./nix/modules { packageFor = system: self.packages.${system}.default; };
+      modules = import ./nix/modules {
+        packageFor =
+          system:
+          lib.throwIfNot (lib.elem system systems)
+            "Perturb's flake builds for ${lib.concatStringsSep ", " systems}; on ${system} set the option package."
+            self.packages.${system}.default;
+      };
     in
     {
       packages = output "packages";
