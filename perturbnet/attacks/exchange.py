@@ -24,13 +24,13 @@ It ends when nothing improves or the deadline comes; what is found is shown to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perturbnet.attacks.finds import Finds, OutOfTime
 from perturbnet.attacks.ground import Ground, cost, price_for
+from perturbnet.attacks.line import WIDEST, Line
 from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Floats, Oracle
 
 RIVALS, CLIMBERS, PROBES = 5, 2, 2
@@ -38,13 +38,13 @@ FLOOR_SIZES = (1.0, 0.67, 0.4, 0.2)  # shares of the linear price
 FLOOR_LEVELS = 4
 OPTIMISM = 1.3  # what steps add to the drop of margin that one gradient gives
 JITTER = 0.02  # so that two seeds make two images
-MEMORY, STEP_MEMORY = 0.7, 0.6  # of the mean of directions, while thinning and in momentum steps
+MEMORY = 0.7  # of the mean of directions, while thinning
 STEPS, HOPE = 10, 4.0  # give a level up when as many times the last step's gain would not do
 LONG_STEPS, LONG_HOPE, NEAR = 40, 20.0, 0.1  # near: share of the clean margin left
 EVENNESSES = (0.0, 1.0)
 DUEL_MARGIN = 1.05
 THINNING_ROUNDS, DUEL_ROUNDS, THINNING_STALLS, BLOCKED_ROUNDS = 60, 3, 8, 20
-WIDEST, NARROWEST, SHRINK, PRICES = 2.0, 1.003, 0.5, 4
+PRICES = 4
 DEARER = 2.0
 LITTLE = 1 - 1e-4  # of the cost: an exchange that leaves more has stalled
 EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
@@ -75,60 +75,6 @@ class Exchange:
         return AttackResult(ground.images(change[None])[0], level, reason, margin)
 
 
-@dataclass(eq=False)
-class _Line:
-    """A rival, the direction away from the label towards it, and where its boundary was last seen."""
-
-    rival: int
-    direction: Floats
-    margins: dict[int, float]  # the last seen with dense changes, by level; 0 is the clean image's
-    price: float = 0.0
-    width: float = WIDEST
-    cost: float = float("inf")
-    caution: float = 0.0  # how much dearer the dear values are
-    evenness: float = 1.0  # see `Ground.fill`
-    steps: int = 0  # momentum steps taken
-    gain: float = 0.0  # of margin, in the last of them
-
-    def expect(self, level: int) -> float:
-        """The margin that a dense change of this level leaves: as seen, else in proportion to the nearest."""
-        if level in self.margins:
-            return self.margins[level]
-        known = min((seen for seen in self.margins if seen), key=lambda seen: abs(seen - level), default=0)
-        clean = self.margins[0]
-        return clean if not known else clean - (clean - self.margins[known]) * level / known
-
-    def step_to(self, level: int, margin: float, gradient: Floats) -> None:
-        """A momentum step: what a dense change left, and the gradient there."""
-        self.gain = self.margins.get(level, margin) - margin
-        self.margins[level] = margin
-        self.learn(gradient, STEP_MEMORY)
-        self.steps += 1
-
-    def hopeful(self, level: int, hope: float) -> bool:
-        """Whether steps like the last one would close the margin."""
-        return self.margins[level] <= hope * self.gain
-
-    def aim(self, prices: NDArray[np.float64], margins: Floats) -> None:
-        """Put the next prices around the boundary that the margins at falling prices show."""
-        flips = np.flatnonzero(margins < 0)
-        if not flips.size:
-            self.width = min(WIDEST, self.width**1.5)
-            self.price = float(prices[-1]) / self.width
-        elif flips[0] == 0:
-            self.width = min(WIDEST, self.width**1.5)
-            self.price = float(prices[0]) * self.width ** (0.5 if len(prices) > 1 else 0.1)
-        else:
-            low, high = flips[0], flips[0] - 1
-            share = margins[high] / (margins[high] - margins[low])
-            self.price = float(prices[high] * (prices[low] / prices[high]) ** share)
-            self.width = max(NARROWEST, self.width**SHRINK)
-
-    def learn(self, gradient: Floats, memory: float) -> None:
-        """Take a gradient into the mean; both have the scale of margin per level."""
-        self.direction = memory * self.direction + (1 - memory) * gradient
-
-
 class _Search:
     """One run; the steps have the module's numbers."""
 
@@ -149,12 +95,12 @@ class _Search:
             level -= 1
         self._exchange(level, lines[0])  # 6
 
-    def _look(self) -> list[_Line]:
+    def _look(self) -> list[Line]:
         logits = self._finds.logits(self._ground.nothing())[0]
         rivals = self._finds.rivals(logits)[: self._finds.afford("backward", RIVALS)]
         margins, gradients = self._finds.gradients(self._ground.nothing(len(rivals)), rivals)
         lines = [
-            _Line(rival, self._jitter(gradient), {0: float(margin)})
+            Line(rival, self._jitter(gradient), {0: float(margin)})
             for rival, margin, gradient in zip(rivals, margins, gradients, strict=True)
         ]
         return sorted(lines, key=lambda line: line.margins[0] / (float(np.abs(line.direction).sum()) + 1e-12))
@@ -163,7 +109,7 @@ class _Search:
         noise = self._random.standard_normal(gradient.size, np.float32)
         return gradient * (1 + np.float32(JITTER) * noise)
 
-    def _floor(self, lines: list[_Line]) -> None:
+    def _floor(self, lines: list[Line]) -> None:
         """Step 2; `_reached` holds a guess for every level."""
         levels = self._levels[:FLOOR_LEVELS]
         best = lines[0]
@@ -179,7 +125,7 @@ class _Search:
             guess = line.margins[0] - OPTIMISM * (line.margins[0] - float(margin))
             self._reached[level] = min(self._reached.get(level, np.inf), guess)
 
-    def _least_level(self, lines: list[_Line]) -> int:
+    def _least_level(self, lines: list[Line]) -> int:
         """Step 3: the least level whose steps flip, without regard to the gates; the last if none does."""
         guesses = [level for level in self._levels if self._reached.get(level, np.inf) < 0]
         at = self._levels.index(guesses[0]) if guesses else min(FLOOR_LEVELS, len(self._levels)) - 1
@@ -192,14 +138,14 @@ class _Search:
                 return level
         return self._levels[-1]
 
-    def _settle(self, lines: list[_Line], lowest: int) -> int | None:
+    def _settle(self, lines: list[Line], lowest: int) -> int | None:
         """Step 4 from a level upwards, until what flips passes the gates."""
         for level in self._levels[self._levels.index(lowest) :]:
             if self._thin(lines, level):
                 return level
         return None
 
-    def _descends(self, lines: list[_Line], level: int) -> bool:
+    def _descends(self, lines: list[Line], level: int) -> bool:
         """Step 5: whether the level below will do after all."""
         below = level - 1
         if below not in self._levels:
@@ -210,7 +156,7 @@ class _Search:
         near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
         return near and self._reach(lines, below, LONG_STEPS, LONG_HOPE) and self._thin(lines, below)
 
-    def _reach(self, lines: list[_Line], level: int, steps: int, hope: float) -> bool:
+    def _reach(self, lines: list[Line], level: int, steps: int, hope: float) -> bool:
         """Momentum sign steps at a level; whether any rival's margin fell below 0."""
         for step in range(steps):
             climbing = self._climbers(lines, level)
@@ -227,13 +173,13 @@ class _Search:
                 return False
         return False
 
-    def _climbers(self, lines: list[_Line], level: int) -> list[_Line]:
+    def _climbers(self, lines: list[Line], level: int) -> list[Line]:
         """The nearest rivals, and those of which little is known: one gradient alone often misleads."""
         nearest = sorted(lines, key=lambda line: line.expect(level))[:CLIMBERS]
         unknown = [line for line in lines if line.steps < PROBES and line not in nearest]
         return (nearest + unknown)[: self._finds.afford("backward", len(lines))]
 
-    def _thin(self, lines: list[_Line], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
+    def _thin(self, lines: list[Line], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
         """Step 4; lines end best first. Whether a flip at this level passes the gates."""
         lines.sort(key=lambda line: (line.cost, line.expect(level)))
         for line in lines:
@@ -255,14 +201,14 @@ class _Search:
         lines.sort(key=lambda line: line.cost)
         return bool(np.isfinite(self._cost_at(level)))
 
-    def _pair_up(self, lines: list[_Line], level: int) -> list[_Line]:
+    def _pair_up(self, lines: list[Line], level: int) -> list[Line]:
         """The best two rivals; above one level each evenly and all or nothing."""
         duel = lines[: min(2, self._finds.afford("backward", 2))]
         if level > 1:
             duel = [replace(line, evenness=evenness) for line in duel for evenness in EVENNESSES]
         return duel
 
-    def _outrun(self, duel: list[_Line], rounds: int) -> list[_Line]:
+    def _outrun(self, duel: list[Line], rounds: int) -> list[Line]:
         """Those that still have a chance: near the cheaper one at first, then that one alone."""
         if rounds < DUEL_ROUNDS:
             return duel
@@ -274,7 +220,7 @@ class _Search:
         size = self._finds.size
         return size[1] if size is not None and size[0] <= level else np.inf
 
-    def _find_boundary(self, line: _Line, level: int) -> None:
+    def _find_boundary(self, line: Line, level: int) -> None:
         """One batch of prices around the last; then the gradient at the cheapest flip joins the mean."""
         count = self._finds.afford("forward", PRICES)
         prices = line.price * np.geomspace(line.width, 1 / line.width, count) if count > 1 else [line.price]
@@ -296,19 +242,19 @@ class _Search:
         _, gradients = self._finds.gradients(changes[at : at + 1], [line.rival])
         line.learn(gradients[0], MEMORY)
 
-    def _heed_gates(self, line: _Line, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
+    def _heed_gates(self, line: Line, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
         if blocked:
             line.caution = max(0.5, line.caution * DEARER)
             line.width = max(line.width, 1.2)
         elif line.caution:
             line.caution *= 0.95
 
-    def _dearness(self, line: _Line) -> Floats | None:
+    def _dearness(self, line: Line) -> Floats | None:
         if not line.caution:
             return None
         return (1 + np.float32(line.caution) * self._finds.gates.weights) / np.float32(1 + line.caution)
 
-    def _exchange(self, level: int, line: _Line) -> None:
+    def _exchange(self, level: int, line: Line) -> None:
         """Step 6."""
         stalls, moves, direction = 0, 0.0, None
         while stalls < EXCHANGE_STALLS:

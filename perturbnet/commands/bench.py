@@ -78,7 +78,8 @@ def attacks(  # noqa: PLR0913 - one for each option
     r"""Compare attacks: score at time budgets, success, changed values, passes, late answers.
 
     Challenges are drawn as validators draw them, from rows the network was not trained on, and every
-    answer is verified as a validator would. One run of each attack on each image gives the score at every budget.
+    answer is verified as a validator would. One run of each attack on each image gives the score at
+    every budget.
 
     \b
     perturb bench attacks --n 12                                a first look, a minute
