@@ -98,15 +98,22 @@ def _reference(kind: str) -> Work:
 
 def large_engine(*, compiled: bool | None = None) -> CanonicalEngine:
     """EfficientNetV2-L behind the canonical engine, read from its artefact as a validator does."""
-    from perturbnet.classifier.canonical.artefact import read_artefact, write_artefact
-    from perturbnet.classifier.canonical.compiler import compile_network
+    from perturbnet.classifier.canonical.artefact import read_artefact
     from perturbnet.classifier.canonical.engine import CanonicalEngine
+
+    return CanonicalEngine(*read_artefact(stored_model()), compiled=compiled)
+
+
+def stored_model() -> Path:
+    """Its artefact, compiled once; kept in the temporary folder."""
+    from perturbnet.classifier.canonical.artefact import write_artefact
+    from perturbnet.classifier.canonical.compiler import compile_network
 
     stored = _stored("model")
     if not stored.exists():
         labels = tuple(map(str, range(1000)))
         write_artefact(compile_network(build_large(), name="large", labels=labels, size=SIZE), stored)
-    return CanonicalEngine(*read_artefact(stored), compiled=compiled)
+    return stored
 
 
 def large_canonical() -> Work:

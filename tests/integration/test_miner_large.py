@@ -1,0 +1,72 @@
+"""The production network at its size on a CPU: few passes fit into a challenge, and the answer is in time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import pytest
+
+from bench.inference import large_engine, photographs, stored_model
+from perturbnet.attacks import open_attack
+from perturbnet.classifier.canonical.artefact import read_artefact
+from perturbnet.classifier.canonical.gradient import GradientNetwork
+from perturbnet.classifier.oracle import FloatOracle
+from perturbnet.clock import SystemClock
+from perturbnet.images import encode_base64, encode_png
+from perturbnet.miner.service import MinerService
+from perturbnet.protocol import AttackChallenge, encode, response_limit_bytes
+from perturbnet.verification import Task, verify
+from tests.fakes import RULES
+
+TIMEOUT_S = 20.0
+PHOTOGRAPHS = (0, 3)
+
+
+@pytest.mark.slow
+def test_efficientnetv2_l_at_480_is_answered_for_in_time_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = large_engine()
+    oracle = FloatOracle(GradientNetwork(read_artefact(stored_model())[0]))
+    service = MinerService(engine, oracle, open_attack("exchange"), "hotkey", SystemClock())
+    costs = service.warm_up()
+    rules = RULES.model_copy(update={"timeout_ms": int(TIMEOUT_S * 1000)})
+    try:
+        for number in PHOTOGRAPHS:
+            clean = photographs()[number]
+            label = engine.classify([clean])[0]
+            message = AttackChallenge(
+                task_id=f"0-{number}",
+                model_name=engine.model_name,
+                clean_image_b64=encode_base64(encode_png(clean)),
+                true_label=label.text,
+                epsilon=0.08,
+                min_delta=0.003,
+                timeout_seconds=TIMEOUT_S,
+                challenge_id="c" * 64,
+                protocol_fingerprint="f" * 64,
+                rules=rules,
+            )
+            before, started_s = oracle.forward_passes, time.monotonic()
+            response = asyncio.run(service.answer(message, "validator", started_s))
+            taken_s = time.monotonic() - started_s
+            assert taken_s < TIMEOUT_S
+            task = Task(
+                message.task_id,
+                message.challenge_id,
+                clean,
+                label.text,
+                "0.0800",
+                rules,
+                response_limit_bytes(*clean.shape[:2]),
+            )
+            verdict = verify(task, encode(response), engine)
+            assert verdict.reject == ("ok" if response.perturbed_image_b64 else "no_image")
+            with capsys.disabled():
+                passes = oracle.forward_passes - before
+                found = f"{verdict.reject.value}, k {verdict.linf_u8}, {verdict.changed} values changed"
+                times = f"gradient {costs.gradient_s:.1f} s, verdict {costs.verdict_s:.1f} s"
+                line = f"\n{clean.shape}: {found}; {taken_s:.2f} s, {passes} images forward; {times}\n"
+                sys.stdout.write(line)
+    finally:
+        service.close()
