@@ -87,6 +87,15 @@ class Settings:
         "the chain; local is a file, see PERTURB_LOCAL_CHAIN",
         live=True,
     )
+    chain_fallbacks: str | None = _shared(
+        "PERTURB_CHAIN_FALLBACKS",
+        Text(
+            r"wss?://[!-+.-~-]{1,256}(,wss?://[!-+.-~-]{1,256}){0,7}",
+            "up to 8 ws(s):// addresses, commas between",
+        ),
+        None,
+        "endpoints of the same network, asked in this order when NETWORK's fails",
+    )
     hf_token: str | None = _shared("HF_TOKEN", Text(), None, "token for the model hub", secret=True)
     log_level: str = _shared(
         "LOG_LEVEL",
@@ -198,6 +207,13 @@ class Settings:
     )
     rules_version: int = _validator(
         "PERTURB_RULES_VERSION", Integer(1, 2**53 - 1), "1", "version key of the weights"
+    )
+    weights_window_blocks: int = _validator(
+        "PERTURB_WEIGHTS_WINDOW_BLOCKS",
+        Integer(1, 10_000_000),
+        "60",
+        "weights are set so shortly before the end of an epoch, or at once after one without any",
+        unit="blocks",
     )
     publish_delay_blocks: int | None = _validator(
         "PERTURB_PUBLISH_DELAY_BLOCKS",

@@ -15,9 +15,10 @@ from perturbnet.chain import Submission, WeightsOnChain
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import SubmissionLeaf, WeightsLeaf
+from perturbnet.validator.weight_setting import DOUBT_BLOCKS, RETRY_BLOCKS
 from tests.unit.validator.world import CHAIN_RULES, Crash, World, copycat, good, make_world
 
-SEALED = replace(CHAIN_RULES, commit_reveal_enabled=True, tempo=20)
+SEALED = replace(CHAIN_RULES, commit_reveal_enabled=True, tempo=1000)
 
 
 def submissions(world: World) -> list[SubmissionLeaf]:
@@ -227,6 +228,9 @@ def test_a_refusal_is_recorded_with_the_runtime_s_reason_and_tried_again(
     play(world)
     replace_submission(world, fail_before(ChainRejected("NeuronNoValidatorPermit", "uid 0")))
     set_weights(world, times=2)
+    assert [leaf.outcome for leaf in submissions(world)] == ["rejected"]
+    asyncio.run(world.chain.advance(RETRY_BLOCKS))
+    set_weights(world)
     assert [leaf.outcome for leaf in submissions(world)] == ["rejected", "set"]
     assert submissions(world)[0].detail == "NeuronNoValidatorPermit: uid 0"
     assert "set_weights refused by the chain: NeuronNoValidatorPermit: uid 0 [uid 1: " in caplog.text
@@ -252,6 +256,9 @@ def test_after_a_doubt_the_chain_is_read(
     set_weights(world)
     assert [leaf.outcome for leaf in submissions(world)] == ["ambiguous"]
     set_weights(world)
+    assert [leaf.outcome for leaf in submissions(world)] == expected[: 1 if "absent" in expected else 2]
+    asyncio.run(world.chain.advance(DOUBT_BLOCKS))
+    set_weights(world)
     set_weights(world)
     assert [leaf.outcome for leaf in submissions(world)] == expected
     assert len(intents(world)) == (2 if "absent" in expected else 1)
@@ -275,6 +282,7 @@ def test_a_process_that_died_in_the_submission_asks_the_chain_first(
         asyncio.run(world.live(1))
     world.faults.hit = hit  # type: ignore[method-assign]
     assert (len(intents(world)), submissions(world)) == (1, [])
+    asyncio.run(world.chain.advance(DOUBT_BLOCKS))
     set_weights(world)
     assert [leaf.outcome for leaf in submissions(world)] == expected
 
