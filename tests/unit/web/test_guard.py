@@ -34,7 +34,9 @@ def test_loopback_has_these_names(site: Site, host: bytes) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT"])
 def test_it_is_read_only(site: Site, method: str) -> None:
-    assert ask(site.app(), "/", method=method).status == 405
+    for path in ("/", "/nothing"):
+        found = ask(site.app(), path, method=method)
+        assert (found.status, "read-only" in found.text) == (405, True)
 
 
 def test_head_has_no_body(site: Site) -> None:
