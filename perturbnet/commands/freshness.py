@@ -30,6 +30,7 @@ import click
               help="Try another rescale, in thousandths.")  # fmt: skip
 @click.option("--cut", nargs=2, type=click.IntRange(0, 900), metavar="LEAST MOST",
               help="Try another cut of each side, in thousandths.")  # fmt: skip
+@click.option("--robust/--no-robust", default=True, help="Prepare against many warps too: most of the time.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write all trials as JSON; '-' prints it.")
 def freshness(  # noqa: PLR0913 - one for each option
     *,
@@ -42,6 +43,7 @@ def freshness(  # noqa: PLR0913 - one for each option
     split: str | None,
     scale: tuple[int, int] | None,
     cut: tuple[int, int] | None,
+    robust: bool,
     json_file: str | None,
 ) -> None:
     r"""Let a miner try to live from prepared answers, and compare it with one that searches.
@@ -62,7 +64,7 @@ def freshness(  # noqa: PLR0913 - one for each option
     overrides = {name: text for name, text in named.items() if text is not None}
     settings = load_settings(os.environ, overrides=overrides).settings
     ranges = FreshnessRanges(scale or FRESHNESS_RANGES.scale_milli, cut or FRESHNESS_RANGES.cut_milli)
-    found = _run(settings, ranges, pictures, draws, budget_s, clock, split)
+    found = _run(settings, ranges, pictures, draws, budget_s, clock, split, robust=robust)
     if json_file != "-":
         _print(found)
     if json_file:
@@ -76,7 +78,7 @@ def _require_order(**ranges: tuple[int, int] | None) -> None:
             raise click.UsageError(f"--{name} {given[0]} {given[1]}: the least is above the most")
 
 
-def _run(
+def _run(  # noqa: PLR0913 - what the command was asked
     settings: Any,  # noqa: ANN401 - Settings, whose import is slow
     ranges: Any,  # noqa: ANN401 - FreshnessRanges, likewise
     pictures: int,
@@ -84,6 +86,8 @@ def _run(
     budget_s: float,
     clock: str,
     split: str | None,
+    *,
+    robust: bool,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -108,6 +112,7 @@ def _run(
         budget_s,
         clock == "virtual",
         ranges,
+        robust,
     )
     rows = [number * source.identity.rows // pictures for number in range(pictures)]
     trials = [
@@ -134,7 +139,7 @@ def _print(found: dict[str, Any]) -> None:
     ranges = found["ranges"]
     title = f"{found['profile']}, {found['attack']} for {found['seconds']} s; rescale {ranges['scale_milli']}"
     table = Table(title=f"{title}, cut {ranges['cut_milli']} thousandths", title_justify="left", box=None)
-    for heading in ("miner", "freshness off", "on", "share of a search", "95 %", "success on"):
+    for heading in ("miner", "off", "on", "share", "95 %", "success on"):
         table.add_column(heading, justify="left" if heading == "miner" else "right")
     for row in found["miners"]:
         table.add_row(
