@@ -20,9 +20,9 @@ from perturbnet.ledger.leaves import (
 from tests.unit.validator.world import Crash, World, good, junk, make_world, receipts_of, silent
 
 ROUNDS = 2
-REPEATED = range(57, 86)  # the second round asks and judges by the first one's steps
+REPEATED = range(59, 88)  # the second round asks and judges by the first one's steps
 FIRST_ROW = 10  # the secret of tests is always the same
-STEPS = 109  # as many as a run has; `test_the_steps_are_counted` keeps this number true
+STEPS = 113  # as many as a run has; `test_the_steps_are_counted` keeps this number true
 
 
 def make(folder: Path) -> World:
@@ -45,6 +45,7 @@ def test_the_steps_are_counted(tmp_path: Path) -> None:
 )
 def test_a_crash_at_any_step(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda handle: None)  # the process dies here, not the power
+    monkeypatch.setattr("perturbnet.validator.weight_setting.DOUBT_BLOCKS", 0)  # two rounds are two blocks
     world = make(tmp_path)
     world.faults.at = at
     with pytest.raises(Crash):
