@@ -107,6 +107,7 @@ async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
     chain = open_chain(
         settings.network,
         settings.netuid,
+        fallbacks=settings.chain_fallbacks,
         local_path=settings.local_chain,
         read_deadline_s=float(settings.chain_deadline_seconds),
     )

@@ -26,6 +26,7 @@ from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.publication import Publication, forget_old_deltas, open_publication
 from perturbnet.validator.rounds import CHAIN_STEP_S, SLACK_S, Rounds
+from perturbnet.validator.rule_change import RuleChange
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.watch import Watch
 from perturbnet.validator.weight_setting import WeightSetter, find_obstacles
@@ -42,6 +43,7 @@ class Validator:
 
     settings: Settings
     rounds: Rounds
+    change: RuleChange
     weights: WeightSetter
     publication: Publication | None
     watch: Watch
@@ -73,6 +75,9 @@ class Validator:
 
     async def _round(self) -> bool:
         started_s = self.clock.monotonic_s()
+        if self.change.pending:
+            await self.rounds.recover()
+            self.rounds.policy = self.change.policy_at(await self.rounds.chain.block())
         receipts = await self.rounds.run()
         if receipts is None:
             return False
@@ -133,7 +138,9 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
             settings, engine, source.identity, hotkey=keypair.ss58_address, fingerprint=fingerprint
         )
     )
-    journal.record_rules(startup.build_rules_leaf(settings, policy, block=metagraph.block))
+    begins = settings.rules_activation_block or metagraph.block
+    change = RuleChange(journal, policy, startup.build_rules_leaf(settings, policy, block=begins))
+    policy = change.policy_at(metagraph.block)
     draws = Draws(journal, source.identity, startup.secret_source(settings.secret_seed))
     log.info("Model %s, data set %s (%d rows), protocol fingerprint %s", engine.model_name,
              source.identity.repository, source.identity.rows, fingerprint[:16])  # fmt: skip
@@ -152,7 +159,7 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)
     if publication is not None:
         watch.published = lambda: publication.size
-    return Validator(settings, rounds, weights, publication, watch, watchdog, clock)
+    return Validator(settings, rounds, change, weights, publication, watch, watchdog, clock)
 
 
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
@@ -165,6 +172,7 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     chain = open_chain(
         settings.network,
         settings.netuid,
+        fallbacks=settings.chain_fallbacks,
         local_path=settings.local_chain,
         read_deadline_s=float(settings.chain_deadline_seconds),
     )

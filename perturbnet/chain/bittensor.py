@@ -13,9 +13,9 @@ Source: bittensor 11.3: client.py, intents/weights.py, intents/serving.py, resul
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 import bittensor as bt
@@ -24,6 +24,7 @@ from bittensor.result import ChainError as SdkChainError
 from bittensor.result import RpcPolicyError
 
 from perturbnet.chain.protocol import (
+    CLOSE_DEADLINE_S,
     U16_MAX,
     Commitment,
     Hyperparameters,
@@ -34,6 +35,7 @@ from perturbnet.chain.protocol import (
     to_u16,
 )
 from perturbnet.chain.records import read_hyperparameters, read_metagraph, read_raw_fields
+from perturbnet.chain.rpc import Rpc
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable, NotRegistered
 from perturbnet.identity import Keypair
 
@@ -75,10 +77,16 @@ class BittensorChain:
             ChainUnavailable: no endpoint answers.
 
         """
-        client = bt.Client(network, substrate=substrate)
+        client = bt.Client(network, substrate=substrate or Rpc(network))
         chain = cls(client, netuid, network)
-        async with chain._translated({}):
-            await client.connect()
+        try:
+            async with chain._translated({}):
+                await client.connect()
+        except BaseException:  # a deadline's cancellation too: half a connection is closed as well
+            with contextlib.suppress(ChainError, TimeoutError):
+                async with asyncio.timeout(CLOSE_DEADLINE_S):
+                    await chain.close()
+            raise
         return chain
 
     @property
@@ -217,7 +225,7 @@ class BittensorChain:
         height = (result.extrinsic_id or "").partition("-")[0]
         return int(height) if height.isdigit() else await self.block()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _translated(self, reasons: Mapping[ErrorCode, str]) -> AsyncIterator[None]:
         """Turn the SDK's errors into ours; `reasons` names refusals that come with a code only."""
         try:

@@ -2,7 +2,8 @@
 
 Both lines of the SDK block for 300 s on a server that accepts and then says nothing. So each call here has a
 deadline; when it passes, or when the endpoint is gone, the connection is dropped and the next call builds a
-new one.
+new one, to the next endpoint where there are several. Each gets its share of a call's time. When all of them
+have failed, attempts wait longer and longer, with jitter, so that nobody storms a node that comes back.
 
 A submission that ends in `ChainTimeout` or `ChainUnavailable` may have taken effect. It is never repeated
 here: `reconcile_weights` reads what the chain shows, and the caller decides.
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
 from perturbnet.chain.protocol import (
+    CLOSE_DEADLINE_S,
     Chain,
     Commitment,
     Hyperparameters,
@@ -25,13 +28,14 @@ from perturbnet.chain.protocol import (
     WeightsOnChain,
     to_u16,
 )
-from perturbnet.errors import ChainError, ChainTimeout, ChainUnavailable
+from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
 
 READ_DEADLINE_S = 30.0
 SUBMIT_DEADLINE_S = 120.0  # inclusion and finality take about six blocks of 12 s
-CLOSE_DEADLINE_S = 2.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
 T = TypeVar("T")
+Connect = Callable[[], Awaitable[Chain]]
 _log = logging.getLogger(__name__)
 
 
@@ -48,22 +52,28 @@ Observer = Callable[[str, float, object], None]
 
 
 class DeadlineChain:
-    """A `Chain` whose every call ends in time. `connect` builds the real one when needed.
+    """A `Chain` whose every call ends in time.
+
+    `connect` builds the real one when needed; `spares` are further ways to the same network.
 
     `observe` may be set by whoever counts; it must return at once and raise nothing.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Chain]],
+        connect: Connect,
         *,
         netuid: int,
         network: str,
+        spares: Sequence[Connect] = (),
         read_deadline_s: float = READ_DEADLINE_S,
         submit_deadline_s: float = SUBMIT_DEADLINE_S,
+        chance: random.Random | None = None,
     ) -> None:
-        """Connect nothing yet."""
-        self._connect, self._netuid, self._network = connect, netuid, network
+        """Connect nothing yet. `chance` spreads the waits."""
+        self._ways, self._netuid, self._network = (connect, *spares), netuid, network
+        self._way = self._failures = 0  # which endpoint is next; how many failed since one last answered
+        self._chance = chance or random.Random()  # noqa: S311 - jitter
         self._read_deadline_s, self._submit_deadline_s = read_deadline_s, submit_deadline_s
         self._chain: Chain | None = None
         self._lock = asyncio.Lock()
@@ -152,29 +162,71 @@ class DeadlineChain:
         deadline = asyncio.timeout(deadline_s)
         try:
             async with deadline:
-                chain = await self._connected()
-                return await use(chain)
+                chain = await self._connected(deadline_s)
+                found = await use(chain)
         except ChainUnavailable:
-            await self._drop(chain)
+            await self._drop(chain, failed=True)
             raise
         except TimeoutError:
-            await self._drop(chain)
+            await self._drop(chain, failed=True)
             if not deadline.expired():  # the chain's own, shorter patience
                 raise ChainTimeout(f"{name}: {self._network} gave up waiting for an answer") from None
             raise ChainTimeout(f"{name}: no answer from {self._network} within {deadline_s:g} s") from None
+        except ChainRejected:  # an answer, too
+            self._failures = 0
+            raise
+        self._failures = 0
+        return found
 
-    async def _connected(self) -> Chain:
+    async def _connected(self, deadline_s: float) -> Chain:
         async with self._lock:
+            for left in reversed(range(len(self._ways))):
+                if self._chain is not None:
+                    break
+                await asyncio.sleep(min(self._wait_s(), deadline_s / 3))
+                share_s = deadline_s / (len(self._ways) + 1) if len(self._ways) > 1 else None
+                try:
+                    self._chain = await self._connect_next(share_s)
+                except (ChainUnavailable, TimeoutError) as error:
+                    if not left:
+                        raise
+                    _log.warning("%s: %s; the next endpoint", self._network, str(error) or "silent")
             if self._chain is None:
-                self._chain = await self._connect()
-                self.connections += 1
+                raise AssertionError("the last attempt raises")
             return self._chain
 
-    async def _drop(self, chain: Chain | None) -> None:
+    async def _connect_next(self, share_s: float | None) -> Chain:
+        """Connect to the endpoint whose turn it is, or let it be the next one's."""
+        try:
+            async with asyncio.timeout(share_s):
+                chain = await self._ways[self._way]()
+        except (ChainUnavailable, TimeoutError, asyncio.CancelledError):  # the last: the call's own deadline
+            self._count_failure()
+            raise
+        self.connections += 1
+        if self._failures:
+            _log.info("Connected to %s after %d failures", chain.network, self._failures)
+        return chain
+
+    def _count_failure(self) -> None:
+        self._failures += 1
+        self._way = (self._way + 1) % len(self._ways)
+
+    def _wait_s(self) -> float:
+        """How long to wait before the next attempt: not at all until every endpoint has failed once more."""
+        beyond = self._failures - len(self._ways) - 1
+        if beyond < 0:
+            return 0.0
+        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(beyond, 10))
+        return longest_s * self._chance.uniform(0.5, 1.0)
+
+    async def _drop(self, chain: Chain | None, *, failed: bool = False) -> None:
         """Forget this connection, unless another call has replaced it already, and close it in time."""
         if chain is None or chain is not self._chain:
             return
         self._chain = None
+        if failed:
+            self._count_failure()
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 await chain.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from perturbnet.chain.deadlines import READ_DEADLINE_S, SUBMIT_DEADLINE_S, DeadlineChain
@@ -15,6 +16,7 @@ def open_chain(
     network: str,
     netuid: int,
     *,
+    fallbacks: str | None = None,
     local_path: Path | None = None,
     clock: Clock | None = None,
     read_deadline_s: float = READ_DEADLINE_S,
@@ -23,11 +25,12 @@ def open_chain(
     """Return the chain of `network`, connected at its first call and again after each loss.
 
     `network` is `local` (the file `local_path`), `finney`, `test`, or a `ws://` or `wss://` endpoint. A local
-    node of bittensor itself is `ws://127.0.0.1:9944`.
+    node of bittensor itself is `ws://127.0.0.1:9944`. `fallbacks` are further endpoints of the same network,
+    commas between, asked in their order when one before them fails.
 
     Raises:
-        ConfigError: an unknown network, or `local` without a path. Whether the file holds `netuid` is seen at
-            the first call.
+        ConfigError: an unknown network, `local` without a path or with fallbacks. Whether the file holds
+            `netuid` is seen at the first call.
 
     """
     if network == NETWORK:
@@ -35,18 +38,21 @@ def open_chain(
             raise ConfigError(
                 "PERTURB_LOCAL_CHAIN", local_path, "the path of the chain file, with NETWORK=local"
             )
+        if fallbacks:
+            raise ConfigError("PERTURB_CHAIN_FALLBACKS", fallbacks, "none, with NETWORK=local")
     elif network not in {"finney", "test"} and not network.startswith(("ws://", "wss://")):
         raise ConfigError("NETWORK", network, "local, finney, test, or a ws:// or wss:// endpoint")
 
-    async def connect() -> Chain:
+    async def connect(place: str) -> Chain:
         if local_path is not None and network == NETWORK:
             return _open_local(local_path, netuid, clock)
         from perturbnet.chain.bittensor import BittensorChain
 
-        return await BittensorChain.connect(network, netuid)
+        return await BittensorChain.connect(place, netuid)
 
     return DeadlineChain(
-        connect,
+        partial(connect, network),
+        spares=[partial(connect, place) for place in (fallbacks.split(",") if fallbacks else ())],
         netuid=netuid,
         network=network,
         read_deadline_s=read_deadline_s,

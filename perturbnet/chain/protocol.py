@@ -22,6 +22,7 @@ from perturbnet.errors import ChainRejected, NotRegistered
 from perturbnet.identity import Keypair
 
 U16_MAX = 65535
+CLOSE_DEADLINE_S = 2.0  # the longest a connection may take to close
 MAX_COMMITMENT_FIELDS = 3
 MAX_FIELD_BYTES = 128  # of one `Raw` field
 

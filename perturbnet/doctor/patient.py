@@ -108,6 +108,7 @@ def _connect(settings: Settings) -> Chain:
     return open_chain(
         settings.network,
         settings.netuid,
+        fallbacks=settings.chain_fallbacks,
         local_path=settings.local_chain,
         read_deadline_s=float(settings.chain_deadline_seconds),
     )
