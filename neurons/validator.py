@@ -117,13 +117,8 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     """Open engine and data set, record what this run computes with, and connect it all."""
     clock = SystemClock()
     metagraph = await chain.metagraph()
-    for obstacle in find_obstacles(
-        metagraph,
-        await chain.hyperparameters(),
-        keypair.ss58_address,
-        version=settings.rules_version,
-        burn_uid=settings.burn_uid,
-    ):
+    for obstacle in find_obstacles(metagraph, await chain.hyperparameters(), keypair.ss58_address,
+                                   version=settings.rules_version, burn_uid=settings.burn_uid):  # fmt: skip
         log.error("Weights will not count: %s", obstacle)
     log_source = begin_log(
         journal, settings.state_dir, keypair, network=settings.network, netuid=settings.netuid, clock=clock

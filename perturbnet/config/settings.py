@@ -208,6 +208,13 @@ class Settings:
     rules_version: int = _validator(
         "PERTURB_RULES_VERSION", Integer(1, 2**53 - 1), "1", "version key of the weights"
     )
+    rules_activation_block: int | None = _validator(
+        "PERTURB_RULES_ACTIVATION_BLOCK",
+        Integer(1, 2**53 - 1),
+        None,
+        "these settings' rules hold from that block on, until then the ledger's (unset: at once)",
+        unit="block",
+    )
     weights_window_blocks: int = _validator(
         "PERTURB_WEIGHTS_WINDOW_BLOCKS",
         Integer(1, 10_000_000),
