@@ -69,7 +69,7 @@ pivot_root . old
 umount -l /old
 mount --make-rshared /  # as systemd expects of whoever starts it: what it mounts for a unit, the unit sees
 exec env -i container=perturb-test PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-  setpriv --bounding-set "$dropped" --inh-caps "$dropped" /usr/lib/systemd/systemd --log-target=console
+  setpriv --bounding-set "$dropped" --inh-caps "$dropped" /usr/lib/systemd/systemd
 """
 
 

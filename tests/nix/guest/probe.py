@@ -83,6 +83,14 @@ def set_clock() -> str:
     return in_child(SYS_CLOCK_SETTIME, 0, ctypes.byref(now))
 
 
+def make_group() -> str:
+    """Make a control group and remove it."""
+    group = Path("/sys/fs/cgroup/probe")
+    group.mkdir()
+    group.rmdir()
+    return "made"
+
+
 def attach() -> str:
     """Attach to the miner as a debugger would, and let go."""
     call(SYS_PTRACE, PTRACE_ATTACH, miner_process(), 0, 0)
@@ -91,9 +99,9 @@ def attach() -> str:
     return "attached"
 
 
-def open_socket(family: int, kind: int) -> str:
+def open_socket(family: int, kind: int, protocol: int = 0) -> str:
     """Open a socket of a family."""
-    socket.socket(family, kind).close()
+    socket.socket(family, kind, protocol).close()
     return "opened"
 
 
@@ -159,7 +167,7 @@ DENIED: dict[str, Callable[[], str]] = {
     "read the disk": lambda: read("/dev/vda"),
     "read the kernel's log": lambda: read("/dev/kmsg"),
     "write a kernel setting": lambda: str(Path("/proc/sys/kernel/domainname").write_text("x")),
-    "write a control group": lambda: str(Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+pids")),
+    "make a control group": make_group,
     "mount": mount,
     "new user namespace": lambda: in_child(SYS_UNSHARE, CLONE_NEWUSER),
     "new network namespace": lambda: in_child(SYS_UNSHARE, CLONE_NEWNET),
@@ -167,7 +175,7 @@ DENIED: dict[str, Callable[[], str]] = {
     "raise its priority": lambda: str(os.nice(-5)),
     "packet socket": lambda: open_socket(socket.AF_PACKET, socket.SOCK_RAW),
     "netlink socket": lambda: open_socket(socket.AF_NETLINK, socket.SOCK_RAW),
-    "raw socket": lambda: open_socket(socket.AF_INET, socket.SOCK_RAW),
+    "raw socket": lambda: open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
     "set-user-id file": make_setuid,
 }  # fmt: skip
 ALLOWED: dict[str, Callable[[], str]] = {
