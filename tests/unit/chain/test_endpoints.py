@@ -1,4 +1,4 @@
-"""Nodes that are silent, half-dead or gone, before the real adapter: calls end in time, nothing stays open."""
+"""Nodes that are silent, half-dead or gone, before the real adapter: calls end in time, nothing is left."""
 
 from __future__ import annotations
 
