@@ -11,6 +11,7 @@ from perturbnet.ledger import Entry, fold
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.overview import Tail
 from perturbnet.overview.tail import KEEP_ROUNDS
+from tests.unit.ledger.samples import plain
 from tests.unit.validator.world import copycat, good, junk, make_world, silent
 
 
@@ -93,3 +94,15 @@ def test_weights_that_were_refused_do_not_count_as_accepted(entries: list[Entry]
     refused = type(tail.last_submission)(tail.last_submission.weights, 999, "rejected", "TooFast")
     tail.look([Entry(submission.position, submission.hash, refused)])
     assert tail.accepted_block != 999
+
+
+def test_what_never_counts_is_in_no_mean() -> None:
+    """An answer that the validator itself cut short: the fold leaves it out, and so does the chart."""
+    leaves = [
+        plain(ChallengeLeaf, round=0, asked=[1, 2]),
+        plain(ReceiptLeaf, challenge=0, round=0, uid=1, reject="ok", score_ppb=5),
+        plain(ReceiptLeaf, challenge=0, round=0, uid=2, reject="interrupted", score_ppb=0),
+    ]
+    tail = Tail()
+    tail.look(Entry(position, "", leaf) for position, leaf in enumerate(leaves))
+    assert [series.points for series in tail.series([1, 2], 5)] == [((0, 5),), ()]
