@@ -289,7 +289,7 @@ class Settings:
         unit="s",
     )
     searches: int = _miner(
-        "PERTURB_SEARCHES", Integer(1, 64), "8", "challenges searched at once; more wait, by deadline"
+        "PERTURB_SEARCHES", Integer(1, 64), "24", "challenges searched at once; more wait, by deadline"
     )
     # Telemetry.
     metrics_port: int = _shared(

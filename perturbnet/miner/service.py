@@ -39,8 +39,8 @@ from perturbnet.transport import SignedMessage
 __all__ = ["MinerService", "build_response"]
 
 ANSWER_RESERVE_S = 0.5  # for signing, the network, and a busy machine
-SEARCHES = 8
-MOST_WAITING = 56
+SEARCHES = 24
+MOST_WAITING = 40
 LOOK_EVERY_S = 0.25
 REMEMBERED_TASKS = 256
 
