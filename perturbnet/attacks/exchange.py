@@ -15,7 +15,8 @@ there early, towards the right rival, and through the gates.
        there goes into the mean. Where the SSIM gate refuses what flips, values in flat places become dearer
        until it does not; where that fails, the next level
     5. the level below once more, where step 3 came near or the cost would fit in it
-    6. exchange: at the best flip, steps that do least are taken back and fewer that do more are made;
+    6. the other rivals and, for each, the way from the clean image, thinned while they stay near the best
+    7. exchange: at the best flip, steps that do least are taken back and fewer that do more are made;
        the number adapts; every candidate is judged in one batch
 
 It ends when nothing improves or the deadline comes; what is found is shown to the verifier as time goes on
@@ -48,6 +49,8 @@ PRICES = 4
 DEARER = 2.0
 LITTLE = 1 - 1e-4  # of the cost: an exchange that leaves more has stalled
 EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
+NEARNESS = ((4, np.inf), (7, 1.5), (12, 1.1), (THINNING_ROUNDS, 1.02))  # of the best cost, by rounds
+PURSUIT_STALLS = 5
 ROOMY, PATIENCE = 0.5, 6  # try the level below when the cost is a share of what it allows; for so many rounds
 LEAST_GAIN = 2e-4  # of the cost: less is a stall
 
@@ -93,16 +96,17 @@ class _Search:
             return
         while self._descends(lines, level):  # 5
             level -= 1
-        self._exchange(level, lines[0])  # 6
+        best = self._look_elsewhere(lines, level)  # 6
+        self._exchange(level, best)  # 7
 
     def _look(self) -> list[Line]:
         logits = self._finds.logits(self._ground.nothing())[0]
         rivals = self._finds.rivals(logits)[: self._finds.afford("backward", RIVALS)]
         margins, gradients = self._finds.gradients(self._ground.nothing(len(rivals)), rivals)
-        lines = [
-            Line(rival, self._jitter(gradient), {0: float(margin)})
-            for rival, margin, gradient in zip(rivals, margins, gradients, strict=True)
-        ]
+        lines = []
+        for rival, margin, gradient in zip(rivals, margins, gradients, strict=True):
+            direction = self._jitter(gradient)
+            lines.append(Line(rival, direction, direction, {0: float(margin)}))
         return sorted(lines, key=lambda line: line.margins[0] / (float(np.abs(line.direction).sum()) + 1e-12))
 
     def _jitter(self, gradient: Floats) -> Floats:
@@ -208,6 +212,32 @@ class _Search:
             duel = [replace(line, evenness=evenness) for line in duel for evenness in EVENNESSES]
         return duel
 
+    def _look_elsewhere(self, lines: list[Line], level: int) -> Line:
+        """Step 6; the line of the best flip."""
+        best = lines[0]
+        for line in list(lines):
+            for direction in (line.start, line.direction):
+                for evenness in EVENNESSES if level > 1 else (1.0,):
+                    if line is lines[0] and direction is line.direction and evenness == line.evenness:
+                        continue
+                    other = replace(line, direction=direction, evenness=evenness, caution=lines[0].caution)
+                    other.price = price_for(direction, 0.5 * line.margins[0])
+                    best = other if self._pursue(other, level) else best
+        return best
+
+    def _pursue(self, line: Line, level: int) -> bool:
+        """Thin by one line for as long as it stays near the best; whether it became the best."""
+        line.width, line.cost = WIDEST, np.inf
+        found, stalls = self._cost_at(level), 0
+        for number in range(THINNING_ROUNDS):
+            before = line.cost
+            self._find_boundary(line, level)
+            stalls = 0 if line.cost < before * (1 - LEAST_GAIN) else stalls + 1
+            allowed = next(share for rounds, share in NEARNESS if number < rounds)
+            if stalls >= PURSUIT_STALLS or line.cost > allowed * found:
+                break
+        return self._cost_at(level) < found
+
     def _outrun(self, duel: list[Line], rounds: int) -> list[Line]:
         """Those that still have a chance: near the cheaper one at first, then that one alone."""
         if rounds < DUEL_ROUNDS:
@@ -255,7 +285,7 @@ class _Search:
         return (1 + np.float32(line.caution) * self._finds.gates.weights) / np.float32(1 + line.caution)
 
     def _exchange(self, level: int, line: Line) -> None:
-        """Step 6."""
+        """Step 7."""
         stalls, moves, direction = 0, 0.0, None
         while stalls < EXCHANGE_STALLS:
             change, before = self._finds.change, self._finds.size

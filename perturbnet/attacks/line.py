@@ -19,6 +19,7 @@ class Line:
 
     rival: int
     direction: Floats
+    start: Floats  # the direction at the clean image
     margins: dict[int, float]  # the last seen with dense changes, by level; 0 is the clean image's
     price: float = 0.0
     width: float = WIDEST
