@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from perturbnet.transport.server import Handlers
 from perturbnet.watchdog import Expect, expect_nothing, open_watchdog
 
 METAGRAPH_EVERY_S = 60.0
+SWITCH_EVERY_S = 0.001  # of Python's threads: a due answer does not wait behind two dozen searches
 METAGRAPH_EVERY_S_LOCAL = 2.0
 METAGRAPH_STEP_S = 600.0  # for the watchdog: what one reading may take at the very most
 
@@ -97,6 +99,7 @@ async def announce(chain: Chain, keypair: Keypair, ip: str, port: int, metagraph
 async def mine(loaded: Loaded, stop: asyncio.Event) -> None:
     """Run a miner until it is stopped; everything is closed in the end."""
     settings = loaded.settings
+    sys.setswitchinterval(SWITCH_EVERY_S)
     keypair = load_hotkey(
         settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
     )

@@ -284,7 +284,7 @@ class Settings:
     answer_reserve_seconds: Decimal = _miner(
         "PERTURB_ANSWER_RESERVE_SECONDS",
         Number("0.05", "60"),
-        "0.5",
+        "1",
         "how long before a challenge's time-out the miner sends its best image",
         unit="s",
     )

@@ -38,7 +38,7 @@ from perturbnet.transport import SignedMessage
 
 __all__ = ["MinerService", "build_response"]
 
-ANSWER_RESERVE_S = 0.5  # for signing, the network, and a busy machine
+ANSWER_RESERVE_S = 1.0  # for signing, the network, and a busy machine
 SEARCHES = 24
 MOST_WAITING = 40
 LOOK_EVERY_S = 0.25
