@@ -142,7 +142,7 @@ def test_the_command_prints_the_unit_and_how_to_install_it() -> None:
 
 
 def test_the_command_warns_of_a_program_the_unit_cannot_see_and_refuses_nonsense() -> None:
-    done = perturb("miner", "--program", "/".join(["", "home", "somebody", "perturb"]))
+    done = perturb("miner", "--program", "/home" + "/somebody/perturb")
     assert done.exit_code == 0
     assert "where the unit cannot see it" in done.stderr
     assert perturb("bootstrap", "--instance", "x").exit_code == 2
