@@ -49,6 +49,7 @@ class LedgerState:
     """Everything a validator has to know to go on."""
 
     size: int = 0
+    block: int = 0  # the newest that a challenge, a receipt or weights named
     genesis: GenesisLeaf | None = None
     keys: tuple[tuple[int, KeyLeaf], ...] = ()
     config: tuple[int, ConfigLeaf] | None = None
@@ -82,6 +83,8 @@ class LedgerState:
             message = f"expected leaf {self.size}, got leaf {entry.position}"
             raise LeafRefused(entry.position, "position", self.size, entry.position, message)
         self._fold(entry, entry.leaf)
+        if isinstance(entry.leaf, ChallengeLeaf | ReceiptLeaf | WeightsLeaf):
+            self.block = max(self.block, entry.leaf.block)
         self.size += 1
 
     def _fold(self, entry: Entry, leaf: Leaf) -> None:

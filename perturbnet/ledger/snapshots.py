@@ -114,6 +114,7 @@ def describe_state(state: LedgerState) -> dict[str, Any]:
     epoch, submission = state.epoch, state.last_submission
     return {
         "size": state.size,
+        "block": state.block,
         "genesis": state.genesis is not None,
         "keys": [position for position, _ in state.keys],
         "config": _position(state.config),
@@ -143,6 +144,7 @@ def _rebuild(value: dict[str, Any], store: LedgerStore) -> LedgerState:
         raise LedgerCorrupt(f"the snapshot's submission is a {submission.kind} leaf")
     return LedgerState(
         size=value["size"],
+        block=value["block"],
         genesis=genesis[1] if genesis else None,
         keys=tuple((position, _leaf(store, position, KeyLeaf)) for position in value["keys"]),
         config=_named(store, value["config"], ConfigLeaf),

@@ -19,7 +19,7 @@ from perturbnet.challenges import Challenge, build_challenge, clean_image
 from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
-from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
+from perturbnet.errors import ChainUnavailable, ChallengeError, DatasetError, RowUnreadable
 from perturbnet.images import encode_base64, encode_png, pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
@@ -95,6 +95,9 @@ class Rounds:
         await self.recover()
         self.expect("reading the metagraph", CHAIN_STEP_S)
         metagraph = await self.chain.metagraph()
+        if metagraph.block < self.journal.state.block:
+            found, newest = metagraph.block, self.journal.state.block
+            raise ChainUnavailable(f"the node lags behind: block {found}, the ledger is at {newest}")
         self.journal.record_metagraph(metagraph_leaf(metagraph))
         if not candidates(metagraph, self.hotkey, self.policy.selection):
             log.warning("Nobody to ask: no miner is registered besides this validator")

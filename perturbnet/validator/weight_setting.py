@@ -71,7 +71,7 @@ class WeightSetter:
             return
         leaf = WeightsLeaf(
             round=self.journal.state.rounds,
-            block=await self.chain.block(),
+            block=max(self.journal.state.block, metagraph.block, await self.chain.block()),
             rules=rules[0],
             shares_ppb=[[uid, share] for uid, share in shares.items()],
             reason=self.last_reason,

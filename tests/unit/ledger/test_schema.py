@@ -21,7 +21,7 @@ from tests.unit.ledger.samples import KINDS, SECRET, skip
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "ledger"
 ROOTS = {2: "e34057d146cf2c240fce185aacb5f3276a6e1569e704a967fad90397f14d448b"}
-STATES = {2: "2da1801d96857c2f2e6b642c74a9026e6b31c2a24904f1ecb74b171df7dce3f7"}
+STATES = {2: "61ebce0f46e4d504cba24691722ac949761311e786793617463c385dd8f57e00"}
 NEXT = Schema(
     (
         *SCHEMA.steps,

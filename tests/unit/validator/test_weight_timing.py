@@ -14,7 +14,7 @@ import pytest
 
 from perturbnet.chain import Metagraph, Neuron, Rules, Submission
 from perturbnet.chain.rules import epoch_of
-from perturbnet.errors import ChainRejected, ChainTimeout
+from perturbnet.errors import ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import MetagraphLeaf, SubmissionLeaf, WeightsLeaf
 from perturbnet.validator.weight_setting import RETRY_BLOCKS, WeightSetter, find_obstacles, is_time
@@ -213,3 +213,32 @@ def test_a_newer_version_key_more_weights_and_an_unknown_burn_uid_are_named() ->
         "the subnet asks for 6 weights at least, and 5 miners earn at most",
         "PERTURB_BURN_UID is 77, and nobody holds that uid",
     ]
+
+
+def lag(world: World, blocks: int) -> None:
+    """The node that answers from now on is some blocks behind."""
+    head, graph = world.chain.block, world.chain.metagraph
+
+    async def block() -> int:
+        return await head() - blocks
+
+    async def metagraph() -> Metagraph:
+        found = await graph()
+        return replace(found, block=found.block - blocks)
+
+    setattr(world.chain, "block", block)  # noqa: B010 - mypy sees methods
+    setattr(world.chain, "metagraph", metagraph)  # noqa: B010
+
+
+def test_a_node_that_lags_behind_does_not_turn_the_ledger_s_blocks_back(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    asyncio.run(world.chain.advance(100))
+    play(world)
+    lag(world, 40)
+    set_weights(world)
+    [intent] = intents(world)
+    assert intent.block == 101, "the block of the newest receipts"
+    size = len(world.entries())
+    with pytest.raises(ChainUnavailable, match="the node lags behind: block 61, the ledger is at 101"):
+        play(world)
+    assert len(world.entries()) == size
