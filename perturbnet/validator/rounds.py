@@ -96,8 +96,8 @@ class Rounds:
         self.expect("reading the metagraph", CHAIN_STEP_S)
         metagraph = await self.chain.metagraph()
         if metagraph.block < self.journal.state.block:
-            found, newest = metagraph.block, self.journal.state.block
-            raise ChainUnavailable(f"the node lags behind: block {found}, the ledger is at {newest}")
+            head, newest = metagraph.block, self.journal.state.block
+            raise ChainUnavailable(f"the node lags behind: block {head}, the ledger is at {newest}")
         self.journal.record_metagraph(metagraph_leaf(metagraph))
         if not candidates(metagraph, self.hotkey, self.policy.selection):
             log.warning("Nobody to ask: no miner is registered besides this validator")
