@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLINGS = 4000
+CHANGED, SQUARES = 2, 3  # of a point: see `trials.run_trial`
 Trial = Mapping[str, Any]
 
 
@@ -81,7 +82,8 @@ def _row(
         "valid_answers": sum(trial["verdict"] == "ok" for trial in trials),
     }
     if ours is not None:
-        row["changed_ratio"] = _changed_ratio(trials, ours, last_s)
+        row["changed_ratio"] = _median_ratio(trials, ours, last_s, CHANGED)
+        row["squares_ratio"] = _median_ratio(trials, ours, last_s, SQUARES)
     return row
 
 
@@ -97,10 +99,12 @@ def _scores(
     return found
 
 
-def _changed_ratio(trials: Sequence[Trial], ours: Sequence[Trial], budget_s: float) -> float | None:
-    """Median over images of (this attack's changed values / ours), where both stand at the same level."""
+def _median_ratio(
+    trials: Sequence[Trial], ours: Sequence[Trial], budget_s: float, field: int
+) -> float | None:
+    """Median over images of (this attack's number / ours), where both stand at the same level."""
     pairs = [(point_at(one, budget_s), point_at(our, budget_s)) for one, our in _pair(trials, ours)]
-    ratios = [one[2] / our[2] for one, our in pairs if one and our and one[1] == our[1]]
+    ratios = [one[field] / our[field] for one, our in pairs if one and our and one[1] == our[1]]
     return float(np.median(ratios)) if ratios else None
 
 
@@ -130,7 +134,17 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     for name, rows in table["strata"].items():
         shown = f"harder half, clean margin above {table['median_margin']:.2f}" if name == "harder" else name
         head = ["attack", *(f"score at {budget:g} s" for budget in budgets), f"behind at {budgets[-1]:g} s"]
-        head += ["success", "k = 1", "mean k", "changed: mean", "median", "ratio", "forward", "backward"]
+        head += [
+            "success",
+            "k = 1",
+            "mean k",
+            "changed: mean",
+            "median",
+            "ratio",
+            "squares: ratio",
+            "forward",
+            "backward",
+        ]
         head += ["verified", "ends, s", "wall, s", "late", "valid"]
         lines = [f"### {shown} ({rows[0]['images']} images)", "", f"| {' | '.join(head)} |"]
         lines.append("|" + " --- |" * len(head))
@@ -157,6 +171,7 @@ def _cells(row: Mapping[str, Any], budgets: Sequence[float]) -> list[str]:
         _number(row["changed_mean"], ",.0f"),
         _number(row["changed_median"], ",.0f"),
         _number(row.get("changed_ratio"), ".3f"),
+        _number(row.get("squares_ratio"), ".3f"),
         f"{row['forward']:,.0f}",
         f"{row['backward']:,.0f}",
         f"{row['verifications']:.1f}",

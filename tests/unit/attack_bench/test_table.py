@@ -55,6 +55,7 @@ def test_the_table() -> None:
     assert (ours["success"], theirs["success"]) == (1.0, pytest.approx(2 / 3))
     assert theirs["one_level"] == pytest.approx(1 / 3)
     assert theirs["changed_ratio"] == 2.0  # image 2 is left out: another level
+    assert theirs["squares_ratio"] == 2.0
     assert (theirs["late"], theirs["answers"], theirs["valid_answers"]) == (1, 2, 1)
     assert table["median_margin"] == 1.0
     assert [len(rows) for rows in table["strata"].values()] == [2, 2, 2]

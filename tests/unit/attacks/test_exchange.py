@@ -153,7 +153,7 @@ def test_it_keeps_clear_of_the_ssim_gate() -> None:
     free, _, _, _ = run(clean)
     assert free.adversarial is not None
     wanted = (1 + ssim(clean, free.adversarial)) / 2
-    gated, bank, _, _ = run(clean, min_ssim=wanted)
+    gated, bank, _, _ = run(clean, seconds=6.0, min_ssim=wanted)
     assert gated.adversarial is not None
     assert ssim(clean, gated.adversarial) >= wanted
     assert bank.asked < 200
