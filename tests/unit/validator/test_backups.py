@@ -12,18 +12,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from prometheus_client import CollectorRegistry
 
 from perturbnet.cli import main
 from perturbnet.clock import SystemClock
+from perturbnet.config import load_settings
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.leaves import ChallengeLeaf, SkipLeaf
-from perturbnet.telemetry import Loopback
+from perturbnet.telemetry import open_mirror
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor
 from perturbnet.transparency.log_key import create_log_key
 from perturbnet.validator.backups import (
-    BACKUP_PATH,
     REQUEST,
     draws_to_skip,
     fill_requests,
@@ -34,6 +33,7 @@ from perturbnet.validator.journal import LEDGER_FILE, Journal
 from perturbnet.validator.publication import take_up_anchor
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.state_check import check_state
+from perturbnet.validator.watch import Watch
 from tests.fakes import MemorySource
 from tests.unit.validator.world import NETUID, World, make_world
 
@@ -233,10 +233,12 @@ def test_a_running_validator_makes_the_copy_itself_while_it_goes_on(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validator = world.open()
-    store = validator.journal.store
-    shown = Loopback(CollectorRegistry(), {BACKUP_PATH: lambda: fill_requests(store, world.state_dir)})
-    shown.start(0)
-    monkeypatch.setenv("PERTURB_METRICS_PORT", str(shown.port))
+    store, settings = validator.journal.store, load_settings(world._settings()).settings
+    watch = Watch(
+        settings, validator.journal, world.keypair.ss58_address, open_mirror(settings, {}), world.clock
+    )
+    watch.loopback.start(0)
+    monkeypatch.setenv("PERTURB_METRICS_PORT", str(watch.loopback.port))
     stop = threading.Event()
 
     async def go_on() -> None:
@@ -253,7 +255,7 @@ def test_a_running_validator_makes_the_copy_itself_while_it_goes_on(
     finally:
         stop.set()
         thread.join()
-        shown.close()
+        watch.close()
     assert done.exit_code == 0, done.output
     all_hashes = [entry.hash for entry in store.entries()]
     validator.journal.close()
