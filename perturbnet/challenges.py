@@ -2,7 +2,7 @@
 
 Rules (design: architecture.md, "Rules of the network")
 - Freshness: a seeded rescale (0.8 to 1), crop (up to a quarter of each side) and flip, in exact integers, so
-  that a prepared answer is worth next to nothing (`perturb bench freshness`, docs/mining.md). The seed
+  that a prepared answer is worth little (`perturb bench freshness`; how little: docs/mining.md). The seed
   belongs to the draw and was committed to before the epoch began; the parameters stand in the challenge
   leaf, so an auditor applies them again.
 - Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + total // 2) // total` over four
