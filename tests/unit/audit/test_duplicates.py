@@ -1,4 +1,4 @@
-"""Identical answers under each rule: the auditor settles them as a validator must, and names who did not."""
+"""Identical answers under each rule: settled by the auditor as the validator must; who did not is named."""
 
 from __future__ import annotations
 
