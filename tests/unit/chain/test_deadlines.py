@@ -43,9 +43,16 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: 
     return World(local, record_timelock(monkeypatch))
 
 
-def guarded(world: World, **deadlines: float) -> DeadlineChain:
-    limits = {"read_deadline_s": SHORT_S, "submit_deadline_s": SHORT_S, **deadlines}
-    return DeadlineChain(world.connect, netuid=NETUID, network="test", **limits)
+def guarded(
+    world: World, *, read_deadline_s: float = SHORT_S, submit_deadline_s: float = SHORT_S
+) -> DeadlineChain:
+    return DeadlineChain(
+        world.connect,
+        netuid=NETUID,
+        network="test",
+        read_deadline_s=read_deadline_s,
+        submit_deadline_s=submit_deadline_s,
+    )
 
 
 async def test_a_healthy_connection_is_built_once(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
 from perturbnet.ledger import ArrivalRow, LedgerStore, fold
-from perturbnet.ledger.database import APPLICATION_ID
+from perturbnet.ledger.schema import APPLICATION_ID
 from perturbnet.ledger.leaves import SkipLeaf
 from tests.unit.ledger.samples import SECRET, epoch, plain, random_log, skip
 
