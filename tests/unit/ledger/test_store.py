@@ -12,8 +12,8 @@ import pytest
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
 from perturbnet.ledger import ArrivalRow, LedgerStore, fold
-from perturbnet.ledger.schema import APPLICATION_ID
 from perturbnet.ledger.leaves import SkipLeaf
+from perturbnet.ledger.schema import APPLICATION_ID
 from tests.unit.ledger.samples import SECRET, epoch, plain, random_log, skip
 
 
