@@ -18,6 +18,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def describe_build(find: Finder = distribution) -> Build:
         differing={} if lock is None else compare_lock(lock.read_text(encoding="utf-8"), versions),
         digest=_digest_build(versions, contents),
     )
+
+
+@cache
+def this_build() -> Build:
+    """The environment that runs this process, read once; raises as `describe_build`."""
+    return describe_build()
 
 
 def find_packages(find: Finder = distribution) -> dict[str, Distribution]:

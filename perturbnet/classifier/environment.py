@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from perturbnet.provenance import Build, describe_build
+from perturbnet.provenance import Build, this_build
 
 LIBRARIES = ("torch", "timm", "numpy", "numba", "pillow", "datasets", "bittensor")
 _CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
@@ -30,7 +30,7 @@ def describe_environment(*, proc: Path = Path("/proc"), build: Build | None = No
         ArtifactMissing: a package is not installed, see `provenance.describe_build`.
 
     """
-    build = build or describe_build()
+    build = build or this_build()
     return {
         "build": build.origin,
         "packages": build.digest,
