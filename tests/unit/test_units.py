@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +15,7 @@ from perturbnet.cli import main
 from perturbnet.config import registry
 from perturbnet.errors import ConfigError
 from perturbnet.units import merge_layers, read_source, render_unit
+from tools import units as tool
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = read_source(ROOT / "packaging" / "service.json")
@@ -34,17 +33,7 @@ def values(text: str, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tools_units", ROOT / "tools" / "units.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_committed_units_are_current_and_all(tool: ModuleType) -> None:
+def test_the_committed_units_are_current_and_all() -> None:
     committed = {
         str(path.relative_to(ROOT)): path.read_text()
         for path in (ROOT / "packaging" / "systemd").rglob("*")

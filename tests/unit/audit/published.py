@@ -28,9 +28,8 @@ def publish(
     blobs: Path,
     *,
     key: SigningKey = LOG_KEY,
-    note_key: SigningKey | None = None,
 ) -> Path:
-    """Write a bundle of these leaves, signed by `key`; `note_key` signs instead where it is given."""
+    """Write a bundle of these leaves, signed by `key`."""
     shutil.rmtree(folder, ignore_errors=True)
     data = [leaf.encode() for leaf in leaves]
     hashes = [merkle.leaf_hash(item) for item in data]

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from perturbnet.config import load_settings, registry, require_live
+from tools import settings as tool
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ["config/miner.env.example", "config/validator.env.example", "docs/settings.md", "nix/settings.json"]
 ROLES = ["miner", "validator"]
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tools_settings", ROOT / "tools" / "settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def example(role: str) -> str:
@@ -37,7 +26,7 @@ def assignments(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_current(tool: ModuleType, name: str) -> None:
+def test_current(name: str) -> None:
     assert sorted(tool.generated()) == FILES
     assert (ROOT / name).read_text() == tool.generated()[name], "run tools/settings.py"
 
