@@ -14,9 +14,11 @@ rounded to uint8 in between: a change of one level must not vanish.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +88,7 @@ def axis_maps(height: int, width: int, size: int) -> tuple[AxisMap, AxisMap]:
             f"an image of {height}x{width} pixels has no preprocessing; both sides must be at least 1"
         )
     shorter = min(height, width)
-    return tuple(_axis(side, size * side // shorter, size) for side in (height, width))  # type: ignore[return-value]
+    return axis_map(height, size * height // shorter, size), axis_map(width, size * width // shorter, size)
 
 
 @lru_cache(maxsize=256)
@@ -98,24 +100,29 @@ def matrices(height: int, width: int, size: int) -> tuple[NDArray[np.float64], N
     return rows, columns
 
 
-def _axis(inputs: int, outputs: int, kept: int) -> AxisMap:
-    """Build the map from `inputs` to the middle `kept` of `outputs` pixels."""
+def axis_map(inputs: int, outputs: int, kept: int, kernel: str = "bicubic") -> AxisMap:
+    """Build the map from `inputs` to the middle `kept` of `outputs` pixels, 1 <= kept <= outputs.
+
+    `kernel` is one of KERNELS: Keys' cubic, or the triangle; stretched by inputs / outputs where that is
+    above 1 (antialias).
+    """
     first = (outputs - kept) // 2
     starts, numerators = [], []
     for i in range(first, first + kept):
-        start, row = _taps(inputs, outputs, i)
+        start, row = _taps(inputs, outputs, i, KERNELS[kernel])
         starts.append(start)
         numerators.append(row)
     return AxisMap(inputs, tuple(starts), tuple(numerators), tuple(sum(row) for row in numerators))
 
 
-def _taps(inputs: int, outputs: int, i: int) -> tuple[int, tuple[int, ...]]:
+def _taps(inputs: int, outputs: int, i: int, kernel: Kernel) -> tuple[int, tuple[int, ...]]:
     """Return the first input and the weights of output `i`, over a common denominator that cancels."""
     unit = 2 * max(inputs, outputs)
+    reach = kernel.support * unit
     centre = (2 * i + 1) * inputs
-    start = max(0, (centre - 2 * unit - outputs) // (2 * outputs) + 1)
-    stop = min(inputs, -((outputs - centre - 2 * unit) // (2 * outputs)))
-    weights = [_keys(abs((2 * j + 1) * outputs - centre), unit) for j in range(start, stop)]
+    start = max(0, (centre - reach - outputs) // (2 * outputs) + 1)
+    stop = min(inputs, -((outputs - centre - reach) // (2 * outputs)))
+    weights = [kernel.weight(abs((2 * j + 1) * outputs - centre), unit) for j in range(start, stop)]
     return start, tuple(weights)
 
 
@@ -126,3 +133,21 @@ def _keys(n: int, d: int) -> int:
     if n < 2 * d:
         return -(n**3) + 5 * n**2 * d - 8 * n * d**2 + 4 * d**3
     return 0
+
+
+def _triangle(n: int, d: int) -> int:
+    """The distance n / d >= 0 from the end of a triangle of half width 1, times d."""
+    return max(d - n, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """An even kernel of finite `support`; `weight(n, d)`: its value at n / d times what d alone decides."""
+
+    support: int
+    weight: Callable[[int, int], int]
+
+
+KERNELS: Mapping[str, Kernel] = MappingProxyType(
+    {"bicubic": Kernel(2, _keys), "bilinear": Kernel(1, _triangle)}
+)
