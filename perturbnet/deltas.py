@@ -6,7 +6,8 @@ Rules
 - `MAGIC`, height and width (32-bit, big-endian), then the zlib stream of the H * W * 3 differences modulo
   256, in the order of the pixels. Values that did not change are zeros, and zlib makes little of runs of
   them. Any pair of images of one size has a delta; the differences of a valid answer are a few levels.
-- A delta is hostile: it is inflated to the size that the clean image says and not a byte further.
+- A delta is hostile: it is inflated to the size that the clean image says (without one: that it says itself,
+  within what an image may have) and not a byte further.
 - The blob's bytes depend on zlib's version. It is named by its own digest; nobody has to make it again.
 
 Source: design/ledger.md ("the sparse signed delta to the clean pixels, not the PNG"); ADR 10.
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.errors import BundleError
+from perturbnet.images import MAX_PIXELS, MAX_SIDE
 
 Pixels = NDArray[np.uint8]
 MAGIC = b"perturb/delta/1\n"
@@ -44,6 +46,36 @@ def encode_delta(clean: Pixels, adversarial: Pixels) -> bytes:
     return MAGIC + _HEADER.pack(height, width) + zlib.compress(difference.tobytes(), _LEVEL)
 
 
+def delta_shape(data: bytes) -> tuple[int, int]:
+    """Height and width that a hostile blob says it is for.
+
+    Raises:
+        BundleError: not a delta, or no size that an image may have.
+
+    """
+    start = len(MAGIC) + _HEADER.size
+    if not data.startswith(MAGIC) or len(data) < start:
+        raise BundleError(f"not a delta: it begins with {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
+    height, width = _HEADER.unpack_from(data, len(MAGIC))
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
+        raise BundleError(f"a delta for an image of {width}x{height} pixels, which none can have")
+    return height, width
+
+
+def read_differences(data: bytes) -> NDArray[np.int8]:
+    """What a hostile blob adds modulo 256, as signed levels: int8 (H, W, 3), H and W by its own word.
+
+    Below 128 levels that is the perturbation itself.
+
+    Raises:
+        BundleError: as `delta_shape`, or damaged.
+
+    """
+    height, width = delta_shape(data)
+    differences = _inflate(data[len(MAGIC) + _HEADER.size :], height * width * 3)
+    return np.frombuffer(differences, dtype=np.int8).reshape(height, width, 3)
+
+
 def apply_delta(clean: Pixels, data: bytes) -> Pixels:
     """The adversarial pixels, uint8 (H, W, 3), from the clean ones and a hostile blob.
 
@@ -51,14 +83,10 @@ def apply_delta(clean: Pixels, data: bytes) -> Pixels:
         BundleError: not a delta, one for an image of another size, or damaged.
 
     """
-    start = len(MAGIC) + _HEADER.size
-    if not data.startswith(MAGIC) or len(data) < start:
-        raise BundleError(f"not a delta: it begins with {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
-    size = _HEADER.unpack_from(data, len(MAGIC))
+    size = delta_shape(data)
     if size != clean.shape[:2]:
         raise BundleError(f"a delta for an image of {size} pixels, the clean one has {clean.shape[:2]}")
-    difference = np.frombuffer(_inflate(data[start:], clean.size), dtype=np.uint8).reshape(clean.shape)
-    return np.add(clean, difference, dtype=np.uint8)
+    return np.add(clean, read_differences(data).view(np.uint8), dtype=np.uint8)
 
 
 def _inflate(stream: bytes, size: int) -> bytes:

@@ -25,6 +25,7 @@ PerturbError                     message, `diagnostics()`, exit code
 │       ├── BundleMissing        a file that must be there is not, or cannot be fetched
 │       └── BundleTampered       a hash is not the one the checkpoint leads to
 ├── AuditError                   an audit that cannot be made, or parts that do not add up
+├── OutputError                  a product that cannot be made or read: a folder in use, a licence, another form
 ├── ChainError                   the chain
 │   ├── ChainTimeout             our own deadline passed
 │   ├── ChainUnavailable         no endpoint answers
@@ -237,6 +238,10 @@ class BundleTampered(BundleError):
 
 class AuditError(PerturbError):
     """An audit that cannot be made as asked, or whose parts do not add up. A finding is no error."""
+
+
+class OutputError(PerturbError):
+    """A product of the ledger that cannot be made, or read: a folder in use, a licence, another form."""
 
 
 class ChainError(PerturbError):
