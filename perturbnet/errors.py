@@ -25,7 +25,7 @@ PerturbError                     message, `diagnostics()`, exit code
 │       ├── BundleMissing        a file that must be there is not, or cannot be fetched
 │       └── BundleTampered       a hash is not the one the checkpoint leads to
 ├── AuditError                   an audit that cannot be made, or parts that do not add up
-├── OutputError                  a product that cannot be made or read: a folder in use, a licence, another form
+├── OutputError                  a product that cannot be made or read: a folder in use, a licence, a form
 ├── ChainError                   the chain
 │   ├── ChainTimeout             our own deadline passed
 │   ├── ChainUnavailable         no endpoint answers
