@@ -6,6 +6,8 @@ so it is either the very image of the round, or an error.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from perturbnet.audit.rounds import Log
 from perturbnet.challenges import clean_image
 from perturbnet.datasets import ImageSource
@@ -18,7 +20,7 @@ from perturbnet.outputs.attempts import ImageAttempts
 _OTHER = "Open the data set that the log's config leaf names, prepared by: perturb bootstrap"
 
 
-def require_source(source: ImageSource, dataset: dict[str, str | int]) -> None:
+def require_source(source: ImageSource, dataset: Mapping[str, str | int]) -> None:
     """Refuse another data set than `dataset`, a config leaf's: repository, revision, split or rows differ.
 
     Raises:
@@ -45,12 +47,23 @@ def clean_pixels(source: ImageSource, attempts: ImageAttempts) -> Pixels:
     """
     require_source(source, attempts.config.dataset)
     leaf = attempts.challenge
-    pixels = clean_image(source.read(leaf.row), leaf.freshness)
+    what = f"leaf {attempts.position}, the clean image"
+    return rebuild_clean(source, leaf.row, leaf.freshness, leaf.clean_pixels, what)
+
+
+def rebuild_clean(
+    source: ImageSource, row: int, freshness: Mapping[str, int | str], digest: str, what: str
+) -> Pixels:
+    """The clean image of a row under a freshness, compared with its digest; `what` names it in an error.
+
+    Raises:
+        DatasetError, ChallengeError, DigestMismatch: as `clean_pixels`.
+
+    """
+    pixels = clean_image(source.read(row), freshness)
     found = pixel_digest(pixels)
-    if found != leaf.clean_pixels:
-        raise DigestMismatch(
-            f"leaf {attempts.position}, the clean image", leaf.clean_pixels, found, hint=_OTHER
-        )
+    if found != digest:
+        raise DigestMismatch(what, digest, found, hint=_OTHER)
     return pixels
 
 
