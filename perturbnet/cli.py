@@ -20,6 +20,7 @@ from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.data import data
 from perturbnet.commands.doctor import doctor
 from perturbnet.commands.env import env
+from perturbnet.commands.evaluate import evaluate
 from perturbnet.commands.expectation import miner_bench
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.freshness import freshness
@@ -308,6 +309,7 @@ main.add_command(state)
 main.add_command(status)
 main.add_command(doctor)
 main.add_command(web)
+main.add_command(evaluate)
 
 
 @main.command()

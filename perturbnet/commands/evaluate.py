@@ -1,0 +1,274 @@
+"""`perturb evaluate`: the network's evaluation of a user's own model, offline."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from perturbnet.attack_bench.metering import Costs
+    from perturbnet.audit.findings import Report
+    from perturbnet.evaluation.run import Opened, Request
+    from perturbnet.evaluation.tally import Tally
+
+DEFAULT_OUT = Path("evaluation")
+
+
+@click.command()
+@click.option("--model", required=True, metavar="timm:NAME|FILE.safetensors",
+              help="A name of timm's whose weights are in a hub cache, or a file of weights.")  # fmt: skip
+@click.option("--images", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR",
+              help="Pictures: DIR/class/picture.png, or DIR/picture.png without classes.")  # fmt: skip
+@click.option("--attack", "attacks", multiple=True, default=("exchange",), show_default=True,
+              help="Attack; may be given several times. `perturb attack --list` names them.")  # fmt: skip
+@click.option("--seconds", default="20", show_default=True, metavar="S",
+              help="Time that each attack has for each image.")  # fmt: skip
+@click.option("--out", default=DEFAULT_OUT, show_default=True, type=click.Path(path_type=Path),
+              help="Folder for everything; the same command goes on with what is there.")  # fmt: skip
+@click.option(
+    "--arch", metavar="NAME", help="FILE's architecture, as timm calls it  [default: what FILE says]"
+)
+@click.option("--labels", metavar="FILE|folders",
+              help="Names of the outputs: a file, or the class folders' names, sorted.")  # fmt: skip
+@click.option("--unlabelled", is_flag=True, help="Folders are no classes: no accuracy against ground truth.")
+@click.option("--limit", type=click.IntRange(1), help="Judge only so many pictures, drawn by --seed.")
+@click.option("--seed", default="", help="Text that the order of pictures and --limit follow from.")
+@click.option("--longest-side", type=click.IntRange(32, 8192), metavar="PIXELS",
+              help="Make larger pictures smaller first, in exact integers.")  # fmt: skip
+@click.option("--size", type=click.IntRange(1, 2048), help="Side of the network's input  [default: timm's]")
+@click.option(
+    "--interpolation", "kernel", type=click.Choice(("bicubic", "bilinear")), help="[default: timm's]"
+)
+@click.option("--resize", type=click.Choice(("shorter", "squash")), help="What is resized  [default: timm's]")
+@click.option("--crop-pct", metavar="SHARE", help="What the crop keeps  [default: timm's]")
+@click.option("--mean", nargs=3, metavar="R G B", help="Mean of levels / 255  [default: timm's]")
+@click.option("--std", nargs=3, metavar="R G B", help="Their deviation  [default: timm's]")
+@click.option("--clock", default="wall", show_default=True, type=click.Choice(("wall", "virtual")),
+              help="virtual: each pass costs a stated time, so a run finds the same again.")  # fmt: skip
+@click.option("--costs-ms", nargs=4, type=click.FloatRange(0.001), metavar="F B V S",
+              help="Virtual costs: forward, backward, verification, SSIM  [default: 6 12 25 6]")  # fmt: skip
+@click.option("--freshness", is_flag=True, help="Rescale, crop and flip each picture as the network does.")
+@click.option("--float64", "plain", is_flag=True, help="Judge in float64 even where it could be compiled.")
+@click.option("--fetch", is_flag=True, help="Ask the hub for timm:NAME's weights where no cache has them.")
+@click.option("--key", "key_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="An unencrypted hotkey that owns the log  [default: one of its own]")  # fmt: skip
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N  [default: PERTURB_DEVICE]")
+@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting, e.g. a gate.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Also write the result as JSON; '-' prints it instead."
+)
+@click.pass_context
+def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one for each option above
+    r"""Evaluate any classifier on your own images, by the network's rules, offline.
+
+    Every image is attacked and every answer verified as a validator would, in a ledger of its own; it ends in
+    a certificate and a report. Only safetensors are read. A network of the EfficientNetV2 family whose
+    preprocessing allows it is compiled, and every number can be recomputed bit for bit on any machine; others
+    are judged in float64, and certificate and report say so.
+
+    \b
+    perturb evaluate --model timm:resnet18 --images photos --limit 100
+    perturb evaluate --model mine.safetensors --arch convnext_atto --labels folders --images photos
+    perturb evaluate ... --clock virtual --seconds 5        the same numbers again
+
+    Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
+    2: options; 3: --out holds another evaluation, or an image changed.
+    """
+    from perturbnet.evaluation.run import open_evaluation
+
+    json_file, quiet = given["json_file"], given["json_file"] == "-"
+    request = _request(given)
+    with _bar("reading", quiet=quiet) as reading, open_evaluation(request, reading) as opened:
+        if not quiet:
+            click.echo("\n".join(_introduction(opened)))
+        tally = _judge(opened, quiet=quiet)
+        size = opened.session.publish()
+        report = _check(opened, quiet=quiet)
+        result = _result(opened, tally, report, size)
+    if not quiet:
+        click.echo("\n".join(_conclusion(result)))
+    _write_json(result, json_file)
+    ctx.exit(1 if report.findings else 0)
+
+
+def _request(given: dict[str, Any]) -> Request:
+    from perturbnet.config import load_settings
+    from perturbnet.evaluation.attackers import Budget
+    from perturbnet.evaluation.images import Wish
+    from perturbnet.evaluation.networks import Choices
+    from perturbnet.evaluation.run import Request
+    from perturbnet.evaluation.session import offline_settings
+
+    overrides = offline_settings(given["seconds"], freshness=given["freshness"])
+    for pair in given["pairs"]:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {pair}: expected NAME=VALUE")
+        if name in overrides:
+            raise click.UsageError(f"--set {pair}: an evaluation sets {name} itself (--seconds, --freshness)")
+        overrides[name] = text
+    if given["device"] is not None:
+        overrides["PERTURB_DEVICE"] = given["device"]
+    settings = load_settings(os.environ, overrides=overrides).settings
+    virtual = given["clock"] == "virtual"
+    if given["costs_ms"] and not virtual:
+        raise click.UsageError("--costs-ms: needs --clock virtual")
+    return Request(
+        model=given["model"],
+        images=given["folder"],
+        out=given["out"],
+        settings=settings,
+        attacks=list(given["attacks"]),
+        budget=Budget(float(settings.timeout_seconds), virtual, _costs(given["costs_ms"])),
+        arch=given["arch"],
+        choices=Choices(
+            given["labels"],
+            given["size"],
+            given["kernel"],
+            given["crop_pct"],
+            given["resize"],
+            given["mean"] or None,
+            given["std"] or None,
+        ),
+        wish=Wish(given["limit"], given["seed"], given["longest_side"]),
+        labelled=not given["unlabelled"],
+        compiled=not given["plain"],
+        fetch=given["fetch"],
+        key_file=given["key_file"],
+    )
+
+
+def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
+    from perturbnet.attack_bench.metering import Costs
+
+    return Costs(*(each / 1000 for each in milliseconds)) if milliseconds else Costs()
+
+
+def _judge(opened: Opened, *, quiet: bool) -> Tally:
+    """Every image that is left."""
+    from perturbnet.evaluation.tally import tally_entries
+
+    evaluation, total = opened.session.evaluation, opened.images.identity.rows
+    tally = tally_entries(opened.session.journal.store.entries())
+    with _bar("judging", quiet=quiet) as show:
+        show(evaluation.judged, total, _so_far(tally))
+        while (done := evaluation.step()) is not None:
+            tally.add(done.challenge, done.receipts)
+            show(evaluation.judged, total, _so_far(tally))
+    return tally
+
+
+def _check(opened: Opened, *, quiet: bool) -> Report:
+    with _bar("checking", quiet=quiet) as show:
+        return opened.session.check(lambda what, done, of: show(done, of, what))
+
+
+def _so_far(tally: Tally) -> str:
+    return f"stability {tally.stability:.3f}, score {tally.mean_score:.3f}"
+
+
+@contextmanager
+def _bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A bar on stderr; its function takes (done, of, text behind it)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, TextColumn("{task.fields[said]}"), console=Console(stderr=True), disable=quiet)
+    task = None
+
+    def show(done: int, of: int, said: str = "") -> None:
+        nonlocal task
+        if task is None:
+            task = bars.add_task(what, total=of, said=said)
+            bars.start()
+        bars.update(task, completed=done, total=of, said=said)
+
+    try:
+        yield show
+    finally:
+        bars.stop()
+
+
+def _introduction(opened: Opened) -> list[str]:
+    facts, images = opened.session.plan.facts, opened.images.images
+    made = "compiled: every number can be recomputed bit for bit on any machine"
+    if not opened.judged.reproducible:
+        made = f"float64, not bit-reproducible on other machines ({opened.judged.reason})"
+    classes = f"{images.labelled} with a class" if images.labelled else "without classes"
+    lines = [
+        f"Model     {facts['architecture']}, {facts['classes']} classes, weights {facts['weights']}",
+        f"Judge     {made}",
+        f"Input     {facts['preprocessing']}",
+        f"Images    {len(images.pictures)}, {classes}; {len(images.refusals)} refused",
+        f"Attack    {facts['attacks']}; {facts['budget_s']} s an image, clock {facts['clock']}",
+    ]
+    shown = [f"  refused {each.path}: {each.reason}" for each in images.refusals[:10]]
+    more = len(images.refusals) - len(shown)
+    return [*lines, *shown, *([f"  and {more} more, see images.json"] if more else [])]
+
+
+def _result(opened: Opened, tally: Tally, report: Report, size: int) -> dict[str, Any]:
+    session, images = opened.session, opened.images.images
+    return {
+        "plan": dict(session.plan.facts),
+        "plan_digest": session.plan.digest,
+        "hotkey": session.keypair.ss58_address,
+        "reproducible": opened.judged.reproducible,
+        "images": {
+            "judged": tally.images,
+            "skipped": tally.skipped,
+            "refused": len(images.refusals),
+            "broken": tally.broken,
+            "with_class": tally.labelled,
+            "correct": tally.correct,
+            "correct_and_never_broken": tally.robust,
+        },
+        "attempts": {"all": tally.attempts, "codes": dict(sorted(tally.rejects.items()))},
+        "score_ppb": tally.score_ppb,
+        "leaves": size,
+        "audit": report.to_json(),
+        "bundle": str(session.bundle),
+    }
+
+
+def _conclusion(result: dict[str, Any]) -> list[str]:
+    images, attempts = result["images"], result["attempts"]
+    judged, labelled = images["judged"], images["with_class"]
+    kept = judged - images["broken"]
+    score = result["score_ppb"] / 1e9 / attempts["all"] if attempts["all"] else 0.0
+    codes = ", ".join(f"{code} {count}" for code, count in attempts["codes"].items())
+    lines = [
+        "",
+        f"Stability          {_share(kept, judged)}   images that no attack changed",
+        f"Score of attacks   {score:.4f}   0: nothing found, 1: one value changed by one level",
+        f"Answers            {codes}",
+    ]
+    if labelled:
+        lines += [
+            f"Clean accuracy     {_share(images['correct'], labelled)}",
+            f"Robust accuracy    {_share(images['correct_and_never_broken'], labelled)}   and never broken",
+        ]
+    found = result["audit"]["findings"]
+    checked = result["audit"]["checked"]
+    words = f"{len(found)} findings; the first: {found[0]}" if found else "nothing found"
+    told = f"{checked.get('leaves', 0)} leaves, {checked.get('labels recomputed', 0)} answers recomputed"
+    return [*lines, f"Audit              {words}: {told}", f"Log                {result['bundle']}"]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part}/{whole} = {part / whole:.4f}" if whole else "–"
+
+
+def _write_json(result: dict[str, Any], json_file: str | None) -> None:
+    text = json.dumps(result, indent=2)
+    if json_file == "-":
+        click.echo(text)
+    elif json_file:
+        Path(json_file).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,176 @@
+"""The rounds of an evaluation: every image once, written down before it is attacked and before it counts.
+
+It is the validator's round without a network: draw, challenge, attack, note, judge, record. Challenges are
+built, answers verified and receipts written by the functions that validator and auditor call. A run that was
+killed finds its open round: answers that were noted are judged, attacks that had not answered search again.
+
+What stands where a chain would be: `block` is the number of the round, and everybody is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from perturbnet.chain import Metagraph
+from perturbnet.challenges import Challenge, build_challenge, clean_image
+from perturbnet.clock import Clock
+from perturbnet.datasets import ImageSource
+from perturbnet.deltas import encode_delta
+from perturbnet.errors import ChallengeError, DigestMismatch, LedgerError
+from perturbnet.evaluation.attackers import NETUID, Arena, Attacker, answer
+from perturbnet.images import pixel_digest
+from perturbnet.ledger import OpenRound, forget_responses
+from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
+from perturbnet.receipts import Answer, Judged, build_task, judge_answers, write_receipts
+from perturbnet.selection import select_miners
+from perturbnet.validator.draws import Draws, SeededDraw
+from perturbnet.validator.journal import Journal
+from perturbnet.validator.receipts import describe, read_terms
+from perturbnet.validator.rounds import RoundPolicy
+from perturbnet.verification import Pixels
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Done:
+    """One image, judged: what it was asked, and a receipt for each attack."""
+
+    challenge: ChallengeLeaf
+    receipts: list[ReceiptLeaf]
+
+
+@dataclass
+class Evaluation:
+    """Runs the rounds; all outside worlds are given."""
+
+    journal: Journal
+    draws: Draws
+    source: ImageSource
+    arena: Arena
+    attackers: list[Attacker]
+    metagraph: Metagraph
+    policy: RoundPolicy
+    clock: Clock
+    new_nonce: Callable[[], str]
+
+    def step(self) -> Done | None:
+        """Judge the next image; None when every image was judged.
+
+        Raises:
+            AttackError: an attack failed; its image stays open, and the next run begins with it.
+            LedgerError: nothing can be recorded.
+            DatasetError, DigestMismatch: an image is not there any more, or not the one that was recorded.
+
+        """
+        opened = self.journal.state.open_round or self._open_next()
+        return None if opened is None else self._close(opened)
+
+    @property
+    def judged(self) -> int:
+        """How many images are behind us, those that gave no challenge included."""
+        epoch = self.journal.state.epoch
+        return 0 if epoch is None else epoch.cursor - (self.journal.state.open_round is not None)
+
+    def _open_next(self) -> OpenRound | None:
+        """Draw until an image makes a challenge; write it down before it is attacked."""
+        while True:
+            epoch = self.journal.state.epoch
+            if epoch is not None and epoch.finished:
+                self.draws.publish_segments()
+                return None
+            seeded = self.draws.next()
+            try:
+                challenge = self._build(seeded)
+            except ChallengeError as error:
+                self.draws.skip(seeded.draw, error.message)
+                continue
+            leaf = self._leaf(challenge, seeded)
+            entry = self.journal.append(leaf)[0]
+            return OpenRound(entry.position, entry.hash, leaf)
+
+    def _build(self, seeded: SeededDraw) -> Challenge:
+        return build_challenge(
+            self.source.read(seeded.draw.row),
+            draw=seeded.draw,
+            engine=self.arena.engine,
+            netuid=NETUID,
+            block=self.journal.state.rounds,
+            attempt=0,
+            freshness_seed=seeded.freshness_seed if self.policy.augment else None,
+            rules=self.policy.rules,
+        )
+
+    def _leaf(self, challenge: Challenge, seeded: SeededDraw) -> ChallengeLeaf:
+        state = self.journal.state
+        if state.config is None or state.rules is None or state.metagraph is None:
+            raise LedgerError("config, rules and metagraph stand in the ledger before the first challenge")
+        chosen = select_miners(
+            self.metagraph,
+            own_hotkey=self.arena.judge_hotkey,
+            processed=state.processed(),
+            rules=self.policy.selection,
+            seed=seeded.selection_seed,
+        )
+        return ChallengeLeaf(
+            round=state.rounds,
+            config=state.config[0],
+            rules=state.rules[0],
+            metagraph=state.metagraph[0],
+            epoch=challenge.draw.epoch,
+            draw=challenge.draw.index,
+            row=challenge.draw.row,
+            attempt=challenge.attempt,
+            block=challenge.block,
+            task_id=challenge.task_id,
+            nonce=self.new_nonce(),
+            epsilon=challenge.epsilon,
+            freshness=challenge.freshness.to_leaf() if challenge.freshness else {},
+            true_label=challenge.label.text,
+            true_index=challenge.label.index,
+            source_label=challenge.source_label,
+            clean_pixels=challenge.clean_digest,
+            clean_logits=challenge.label.logits_digest,
+            selection_seed=seeded.selection_seed.hex(),
+            asked=[neuron.uid for neuron in chosen.neurons],
+            created_ms=self.clock.time_ns() // 10**6,
+        )
+
+    def _close(self, opened: OpenRound) -> Done:
+        """Ask every attack that has not answered yet; judge all answers; the receipts end the round."""
+        terms, clean = read_terms(self.journal, opened.leaf), self._clean(opened)
+        task = build_task(opened, terms.rules, clean)
+        label = self.arena.engine.classify([clean])[0]
+        noted = {row.uid for row in self.journal.store.arrivals(opened.position)}
+        for attacker in self.attackers:
+            if attacker.uid not in noted:
+                given = answer(self.arena, attacker, opened, task, label)
+                self.journal.blobs.put(given.body)
+                self.journal.store.note_arrival(given.row)
+        rows = self.journal.store.arrivals(opened.position)
+        answers = [Answer(row, body=self.journal.blobs.get(row.body)) for row in rows]
+        judged = judge_answers(task, answers, self.arena.engine, duplicates=terms.duplicates, clean=label)
+        stored = [self._keep_delta(clean, item) for item in judged]
+        receipts = write_receipts(opened, terms, stored, block=opened.leaf.block)
+        self.journal.append(*receipts)
+        for receipt in receipts:
+            log.info("%s", describe(receipt, ""))
+        forget_responses(self.journal.store, self.journal.blobs, keep_rounds=1)
+        return Done(opened.leaf, receipts)
+
+    def _clean(self, opened: OpenRound) -> Pixels:
+        pixels = clean_image(self.source.read(opened.leaf.row), opened.leaf.freshness)
+        found = pixel_digest(pixels)
+        if found != opened.leaf.clean_pixels:
+            raise DigestMismatch(
+                f"row {opened.leaf.row} of round {opened.leaf.round}", opened.leaf.clean_pixels, found
+            )
+        return pixels
+
+    def _keep_delta(self, clean: Pixels, judged: Judged) -> Judged:
+        """Store what an answer changed, before a receipt names it."""
+        if judged.pixels is None:
+            return judged
+        return replace(judged, delta=self.journal.deltas.put(encode_delta(clean, judged.pixels)))

@@ -1,0 +1,145 @@
+"""From what a user asked for to an open evaluation, in the order in which it can be refused most cheaply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perturbnet.config import Settings
+from perturbnet.errors import LedgerError
+from perturbnet.evaluation.attackers import Budget, open_attackers
+from perturbnet.evaluation.engines import Judged, open_network
+from perturbnet.evaluation.images import IMAGES_FILE, FolderSource, Wish, record_images
+from perturbnet.evaluation.networks import (
+    FOLDERS,
+    Choices,
+    Network,
+    class_finder,
+    describe_network,
+    no_class,
+)
+from perturbnet.evaluation.plan import build_plan, record_plan
+from perturbnet.evaluation.scanning import list_candidates
+from perturbnet.evaluation.session import Session, open_session, own_key, require_fixed_cap
+from perturbnet.evaluation.weights_files import find_weights
+from perturbnet.identity import load_hotkey
+from perturbnet.ledger.folders import make_folder
+from perturbnet.validator.startup import build_rules
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for."""
+
+    model: str
+    images: Path
+    out: Path
+    settings: Settings
+    attacks: list[str]
+    budget: Budget
+    arch: str | None = None
+    choices: Choices = field(default_factory=Choices)
+    wish: Wish = field(default_factory=Wish)
+    labelled: bool = True
+    compiled: bool = True
+    fetch: bool = False
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An evaluation that can be stepped, with what a person wants to know of it first."""
+
+    session: Session
+    network: Network
+    judged: Judged
+    images: FolderSource
+
+
+@contextmanager
+def open_evaluation(request: Request, progress: Callable[[int, int], None]) -> Iterator[Opened]:
+    """Begin the evaluation that is asked for, or go on with it.
+
+    Args:
+        request: what is asked for.
+        progress: told (pictures read, in all) the first time that a folder is looked at.
+
+    Raises:
+        ConfigError, ArtifactMissing, ModelError: the model; see `weights_files`, `networks`, `engines`.
+        DatasetError: the images; see `images.record_images`.
+        LedgerError: `out` holds something else.
+        WalletError: no such key.
+
+    """
+    settings, out = request.settings, request.out
+    require_fixed_cap(settings)
+    _require_ours(out)
+    network = _describe(request)
+    make_folder(out)
+    attackers = open_attackers(request.attacks, out)
+    recorded = record_images(
+        out,
+        request.images,
+        request.wish,
+        classes=network.labels,
+        label_of=class_finder(network.labels) if request.labelled else no_class,
+        progress=progress,
+    )
+    images = FolderSource(recorded, request.images)
+    judged = open_network(network, out, device=settings.device, compiled=request.compiled)
+    plan = build_plan(
+        network,
+        judged,
+        images,
+        request.attacks,
+        request.budget,
+        build_rules(settings),
+        freshness=settings.challenge_augment,
+        seed=request.wish.seed,
+    )
+    record_plan(out, plan, request.images)
+    keypair = load_hotkey(Path(), "", "", file=request.key_file) if request.key_file else own_key(out)
+    with open_session(
+        out,
+        settings,
+        judged=judged,
+        images=images,
+        attackers=attackers,
+        budget=request.budget,
+        plan=plan,
+        keypair=keypair,
+        seed=request.wish.seed,
+    ) as session:
+        yield Opened(session, network, judged, images)
+
+
+def _describe(request: Request) -> Network:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    hubs = [request.settings.cache_dir / "hub", Path(HF_HUB_CACHE)]
+    weights = find_weights(request.model, request.arch, hubs, fetch=request.fetch)
+    folders: list[str] = []
+    if request.choices.labels == FOLDERS:
+        found, _ = list_candidates(request.images)
+        folders = sorted({candidate.folder for candidate in found} - {""})
+    return describe_network(weights, request.choices, folders)
+
+
+def _require_ours(out: Path) -> None:
+    """A folder that is not there, is empty, or is an evaluation's.
+
+    Raises:
+        LedgerError: it holds something else.
+
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise LedgerError(f"{out} is no folder", hint="name another --out")
+    known = {IMAGES_FILE, "keys"}
+    names = {path.name for path in out.iterdir()}
+    if names and not names & known:
+        some = ", ".join(sorted(names)[:3])
+        raise LedgerError(f"{out} holds something else than an evaluation: {some}", hint="name another --out")

@@ -1,0 +1,74 @@
+"""What was found so far, for the eyes of whoever waits; certificate and report have their own, full count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from perturbnet.errors import Reject
+from perturbnet.ledger import Entry
+from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf
+
+
+@dataclass
+class Tally:
+    """Counts of images and attempts. An image is broken when some attack was accepted on it."""
+
+    images: int = 0
+    broken: int = 0
+    skipped: int = 0
+    labelled: int = 0  # of the images: with a class of the user's
+    correct: int = 0  # of those: labelled like that by the model
+    robust: int = 0  # of those: and never broken
+    attempts: int = 0
+    score_ppb: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+
+    def add(self, challenge: ChallengeLeaf, receipts: Iterable[ReceiptLeaf]) -> None:
+        """Take in an image that was judged."""
+        codes = []
+        for receipt in receipts:
+            codes.append(receipt.reject)
+            self.score_ppb += receipt.score_ppb
+        broken = Reject.OK.value in codes
+        self.images += 1
+        self.broken += broken
+        self.attempts += len(codes)
+        self.rejects.update(codes)
+        if challenge.source_label:
+            correct = challenge.source_label == challenge.true_label
+            self.labelled += 1
+            self.correct += correct
+            self.robust += correct and not broken
+
+    @property
+    def stability(self) -> float:
+        """The share of images that no attack broke; 0 where there is none."""
+        return 1 - self.broken / self.images if self.images else 0.0
+
+    @property
+    def mean_score(self) -> float:
+        """What the attempts earned in the mean, failures included."""
+        return self.score_ppb / 1e9 / self.attempts if self.attempts else 0.0
+
+
+def tally_entries(entries: Iterable[Entry]) -> Tally:
+    """The tally of a log; a round that is still open is left out."""
+    found = Tally()
+    challenge: ChallengeLeaf | None = None
+    receipts: list[ReceiptLeaf] = []
+    for entry in entries:
+        match entry.leaf:
+            case ChallengeLeaf() as leaf:
+                challenge, receipts = leaf, []
+            case SkipLeaf():
+                found.skipped += 1
+            case ReceiptLeaf() as leaf if challenge is not None:
+                receipts.append(leaf)
+                if len(receipts) == len(challenge.asked):
+                    found.add(challenge, receipts)
+                    challenge = None
+            case _:
+                pass
+    return found

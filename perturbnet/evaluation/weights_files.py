@@ -1,0 +1,159 @@
+"""A user's weights: a safetensors file, what it says of itself, and what stands beside it. Never a pickle.
+
+What says how to build the network, the first that does: the command's options, the file's own metadata
+(`architecture`), `config.json` beside it (timm's, as `push_to_hf_hub` writes it and the hub serves it), and
+for `timm:NAME` the configuration that timm has for that name.
+
+Safetensors: a length, a JSON header, raw numbers; nothing in it is executed. Source:
+github.com/huggingface/safetensors, README; timm's `models/_hub.py` for config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from perturbnet.artifacts import sha256_file
+from perturbnet.classifier.weights import PinnedWeights, hub_weights
+from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
+
+SUFFIX = ".safetensors"
+TIMM = "timm:"
+HUB_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+MAX_CONFIG_BYTES = 1 << 22
+_HOW = (
+    "Fetch them once, with a network: add --fetch, or: hf download {repository} model.safetensors "
+    "config.json. From then on no network is needed."
+)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, and what is stated about it: `architecture` and `config` may be empty."""
+
+    path: Path
+    sha256: str
+    architecture: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "file"  # or the hub's repository
+
+    def shape(self, tensor: str) -> tuple[int, ...] | None:
+        """The shape of one tensor; None where the file has none of that name.
+
+        Raises:
+            ModelError: it is no safetensors file.
+
+        """
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                return tuple(file.get_slice(tensor).get_shape()) if tensor in file.keys() else None  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{self.path} is not a safetensors file: {error}") from None
+
+
+def find_weights(model: str, arch: str | None, hubs: Sequence[Path], *, fetch: bool = False) -> WeightsFile:
+    """Find what `--model` names.
+
+    Args:
+        model: `timm:NAME`, or the path of a safetensors file.
+        arch: `--arch`; wins over what a file says of itself.
+        hubs: hub caches, as huggingface_hub lays them out; the first is where `fetch` writes.
+        fetch: ask the hub for what no cache has.
+
+    Raises:
+        ConfigError: neither of the two; a name that timm does not know.
+        ArtifactMissing: no such file, or no cache has the weights; the hint says how to get them.
+        DigestMismatch, ArtifactError: see `classifier.weights.hub_weights`.
+        ModelError: a file that is not safetensors.
+
+    """
+    if model.startswith(TIMM):
+        return _find_timm(model.removeprefix(TIMM), hubs, fetch=fetch)
+    path = Path(model).expanduser()
+    if path.suffix != SUFFIX:
+        allowed = f"{TIMM}NAME, or a file that ends in {SUFFIX} (pickles are never opened)"
+        raise ConfigError("--model", model, allowed)
+    if not path.is_file():
+        raise ArtifactMissing(f"the weights {path} do not exist", hint=f"name a {SUFFIX} file")
+    config = _read_config(path)
+    stated = _metadata(path).get("architecture") or str(config.get("architecture") or "")
+    return WeightsFile(path, sha256_file(path), arch or stated, config)
+
+
+def _find_timm(name: str, hubs: Sequence[Path], *, fetch: bool) -> WeightsFile:
+    repository = _repository(name)
+    wanted = PinnedWeights(repository, "", HUB_FILE, None, None)
+    try:
+        path, sha256 = hub_weights(wanted, hubs)
+    except ArtifactMissing as error:
+        if not fetch:
+            hint = _HOW.format(repository=repository)
+            raise ArtifactMissing(f"the weights {repository} are in no hub cache here", hint=hint) from error
+        _fetch(repository, hubs[0])
+        path, sha256 = hub_weights(wanted, hubs[:1])
+    return WeightsFile(path, sha256, name, _read_config(path), repository)
+
+
+def _repository(name: str) -> str:
+    """Where timm's own weights of this name lie on the hub."""
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError("--model", f"{TIMM}{name}", "a name that timm.list_models() has")
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that it does not know
+        config = None
+    repository = getattr(config, "hf_hub_id", None)
+    if not repository:
+        raise ConfigError("--model", f"{TIMM}{name}", "a name that timm has weights for on the hub")
+    return str(repository)
+
+
+def _fetch(repository: str, hub: Path) -> None:
+    """Bring the weights and their configuration from the hub into a cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        for name in (HUB_FILE, CONFIG_FILE):
+            hf_hub_download(repository, name, cache_dir=hub)
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise ArtifactMissing(f"{repository} was not fetched from the hub: {error}") from error
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _read_config(weights: Path) -> dict[str, Any]:
+    """The `config.json` beside a file of weights; empty where there is none.
+
+    Raises:
+        ModelError: it is malformed.
+
+    """
+    path = weights.with_name(CONFIG_FILE)
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ModelError(f"{path}: more than {MAX_CONFIG_BYTES} bytes, so not a network's configuration")
+        found = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", hint="correct it, or move it away") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no JSON object", hint="correct it, or move it away")
+    return found
