@@ -22,6 +22,7 @@ from perturbnet.commands.doctor import doctor
 from perturbnet.commands.env import env
 from perturbnet.commands.evaluate import evaluate
 from perturbnet.commands.expectation import miner_bench
+from perturbnet.commands.export import export
 from perturbnet.commands.fingerprint import fingerprint
 from perturbnet.commands.freshness import freshness
 from perturbnet.commands.ledger import ledger
@@ -293,6 +294,7 @@ def attack(  # noqa: PLR0913 - one for each option
 
 
 main.add_command(audit)
+main.add_command(export)
 main.add_command(ledger)
 main.add_command(model)
 main.add_command(data)

@@ -35,6 +35,7 @@ def write_croissant(manifest: Manifest) -> str:
         "name": "perturb-adversarial-examples",
         "description": "Verified adversarial examples of image classifiers, from a published log.",
         "conformsTo": f"{_CR}1.0",
+        "citeAs": f"{manifest.origin}, {manifest.leaves} leaves, root {manifest.root}",
         "license": sorted({source.terms for source in manifest.sources}) or ["none: no rows"],
         "url": f"urn:perturb:dataset:{manifest.origin}:{manifest.root}",
         "version": f"{manifest.leaves}.0.0",

@@ -58,6 +58,7 @@ class Builder:
     source: ImageSource | None = None
     engine: Engine | None = None
     left_out: Counter[str] = field(default_factory=Counter)
+    gone: set[int] = field(default_factory=set)  # of the last round: receipts whose answer is not published
 
     def rows(self, attempts: ImageAttempts, repeats: AbstractSet[int]) -> Iterator[Row]:
         """The rows of one round; `repeats` are the receipts whose image an earlier round has.
@@ -98,6 +99,7 @@ class Builder:
     ) -> Iterator[tuple[Attempt, Differences]]:
         """The accepted attempts that bring a new image, with their checked differences."""
         seen: set[str] = set()
+        self.gone = set()
         for attempt in attempts.attempts:
             if not attempt.accepted:
                 continue
@@ -109,6 +111,7 @@ class Builder:
                 differences = read_differences(self.log.blob(attempt.leaf.delta))
             except BundleMissing:
                 self.left_out[GONE] += 1
+                self.gone.add(attempt.position)
                 continue
             _check_numbers(attempt, differences)
             yield attempt, differences

@@ -186,11 +186,28 @@ def export(
 ) -> Manifest:
     """All of it in this process; raises as its parts do."""
     plan = begin(bundle, folder, asked, progress)
-    for cut in plan.ranges:
-        write_range(bundle, folder, plan, cut, means)
-        if progress is not None:
-            progress("rows", cut.stop - plan.ranges[0].start, plan.stop - plan.ranges[0].start)
+    write_ranges(bundle, folder, plan, means, progress=progress)
     return finish(folder, plan, key)
+
+
+def write_ranges(
+    bundle: Bundle,
+    folder: Path,
+    plan: Plan,
+    means: Means,
+    *,
+    part: tuple[int, int] = (1, 1),
+    progress: Progress | None = None,
+) -> list[Shard]:
+    """Write the ranges of one part, the I-th of K; raises as `write_range`."""
+    number, of = part
+    ranges = plan.ranges[(number - 1) * len(plan.ranges) // of : number * len(plan.ranges) // of]
+    shards = []
+    for done, cut in enumerate(ranges, start=1):
+        shards += write_range(bundle, folder, plan, cut, means).shards
+        if progress is not None:
+            progress("ranges", done, len(ranges))
+    return shards
 
 
 def read_version(folder: Path) -> Manifest | None:

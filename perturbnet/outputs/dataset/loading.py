@@ -149,13 +149,13 @@ def load_adversarial(
         names = ", ".join(sorted({one.repository for one in manifest.sources}))
         raise OutputError(
             f"{place} holds perturbations of {names}, no pictures",
-            hint='name your copy: source="reference", or source=open_source(…); perturb bootstrap prepares it',
+            hint='name your copy: source="reference" or source=open_source(…); perturb bootstrap makes it',
         )
     return AdversarialSet(folder, manifest, Split(split), source)
 
 
 def apply_sparse(clean: Pixels, row: Mapping[str, Any], what: str) -> Pixels:
-    """The adversarial pixels: a row's hostile perturbation on its clean image, uint8 (H, W, 3).
+    """Return the adversarial pixels: a row's hostile perturbation on its clean image, uint8 (H, W, 3).
 
     Raises:
         DatasetError: of another size, longer than the image, out of order, or outside of it.

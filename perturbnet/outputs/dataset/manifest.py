@@ -90,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     netuid: int
     leaves: int  # the data set's version: how long the log was
     root: str  # of so many leaves, hex
+    key: str  # that signs the log at this length, Ed25519, hex
     begin: int
     stop: int  # where the next version goes on
     shard_leaves: int

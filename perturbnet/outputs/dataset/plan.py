@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     netuid: int
     leaves: int  # the version of the data set: how long the log is
     root: str  # of so many leaves, hex
+    key: str  # that signs the log at this length, Ed25519, hex
     begin: int  # the first leaf of the data set
     stop: int  # where the next version goes on
     shard_leaves: int
@@ -94,12 +95,12 @@ def make_plan(
     authority = bundle.verify_signature()
     if not 0 <= wanted.begin <= bundle.size:
         raise OutputError(f"leaf {wanted.begin} is not in a log of {bundle.size} leaves")
-    reading, counts = Reading(), dict.fromkeys(("rounds", "attempts", "accepted", "images", "broken"), 0)
+    reading = Reading()
     cuts: list[Range] = []
-    with closing(_Seen()) as seen:
+    with closing(Seen()) as seen:
         rounds = read_attempts(bundle, wanted.begin, reading=reading)
         for attempts in _told(rounds, bundle.size, progress):
-            repeats = seen.take(attempts, counts)
+            repeats = seen.take(attempts)
             if attempts.position >= start and repeats:
                 _range_of(cuts, attempts.position, start, wanted.shard_leaves).repeats.extend(repeats)
     stop = bundle.size if reading.open_at is None else reading.open_at
@@ -108,7 +109,7 @@ def make_plan(
         Range(first, last, known.get(first, []))
         for first, last in cut_ranges(start, stop, wanted.shard_leaves)
     ]
-    counts["cut_off"] = reading.left_out - (reading.open_at is not None)
+    cut_off = reading.left_out - (reading.open_at is not None)
     return Plan(
         version=VERSION,
         mode=wanted.mode,
@@ -117,6 +118,7 @@ def make_plan(
         netuid=authority.netuid,
         leaves=bundle.size,
         root=bundle.checkpoint.root.hex(),
+        key=authority.key.public.hex(),
         begin=wanted.begin,
         stop=max(start, stop),
         shard_leaves=wanted.shard_leaves,
@@ -124,7 +126,7 @@ def make_plan(
         margins=wanted.margins,
         previous=previous,
         ranges=ranges,
-        counts=counts,
+        counts={**seen.counts, "cut_off": cut_off},
     )
 
 
@@ -166,22 +168,24 @@ def require_beginning(bundle: Bundle, origin: str, leaves: int, root: str) -> No
         raise BundleTampered(f"{origin}: expected the root {root} over {leaves} leaves, got {found}")
 
 
-class _Seen:
-    """Which pictures and images came before; on disk."""
+class Seen:
+    """Which pictures and images came before, and how many; on disk."""
 
     def __init__(self) -> None:
+        """Open a temporary file that the system removes."""
+        self.counts = dict.fromkeys(("rounds", "attempts", "accepted", "images", "broken"), 0)
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("CREATE TABLE pictures (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("CREATE TABLE images (image BLOB PRIMARY KEY, broken INTEGER) WITHOUT ROWID")
 
-    def take(self, attempts: ImageAttempts, counts: dict[str, int]) -> list[int]:
-        """Count a round; the positions of accepted receipts whose picture an earlier round has."""
+    def take(self, attempts: ImageAttempts) -> list[int]:
+        """Remember a round; the positions of accepted receipts whose picture an earlier round has."""
         accepted = [attempt for attempt in attempts.attempts if attempt.accepted]
-        counts["rounds"] += 1
-        counts["attempts"] += len(attempts.attempts)
-        counts["accepted"] += len(accepted)
-        self._count_image(_image(attempts.config.dataset, attempts.challenge.row), bool(accepted), counts)
+        self.counts["rounds"] += 1
+        self.counts["attempts"] += len(attempts.attempts)
+        self.counts["accepted"] += len(accepted)
+        self._count_image(_image(attempts.config.dataset, attempts.challenge.row), broken=bool(accepted))
         new = {one.leaf.adversarial_pixels: self._is_new(one.leaf.adversarial_pixels) for one in accepted}
         return [one.position for one in accepted if not new[one.leaf.adversarial_pixels]]
 
@@ -192,11 +196,11 @@ class _Seen:
     def _is_new(self, digest: str) -> bool:
         return self._db.execute("INSERT OR IGNORE INTO pictures VALUES (?)", (digest.encode(),)).rowcount == 1
 
-    def _count_image(self, image: bytes, broken: bool, counts: dict[str, int]) -> None:  # noqa: FBT001
+    def _count_image(self, image: bytes, *, broken: bool) -> None:
         added = self._db.execute("INSERT OR IGNORE INTO images VALUES (?, 0)", (image,)).rowcount
-        counts["images"] += added
+        self.counts["images"] += added
         if broken:
-            counts["broken"] += self._db.execute(
+            self.counts["broken"] += self._db.execute(
                 "UPDATE images SET broken = 1 WHERE image = ? AND broken = 0", (image,)
             ).rowcount
 

@@ -1,0 +1,269 @@
+"""`perturb export`: a log's adversarial examples as a data set, whole or in parts, and checked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from perturbnet.commands.audit_inputs import audit_settings, open_means
+
+if TYPE_CHECKING:
+    from perturbnet.audit.run import Means
+    from perturbnet.datasets import ImageSource
+    from perturbnet.outputs.dataset.exporting import Asked
+    from perturbnet.outputs.dataset.manifest import Manifest
+    from perturbnet.outputs.dataset.plan import Plan, Progress
+    from perturbnet.transparency.notes import SigningKey, VerifierKey
+
+F = TypeVar("F", bound=Callable[..., Any])
+PROFILE = click.option("--profile", help="Data set and model at hand  [default: PERTURB_PROFILE]")
+KEY = click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="The log's private key, log.key in PERTURB_STATE_DIR: signs the manifest.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+
+
+def _wishes(command: F) -> F:
+    """What a data set can be told to be; a later version of one takes them from the version before."""
+    for option in (
+        click.option(
+            "--margins", is_flag=True, default=None, help="Label every image again; fills the margin."
+        ),
+        click.option(
+            "--rebuild", is_flag=True, default=None, help="Rebuild every image and compare its digest."
+        ),
+        click.option("--shard-leaves", type=click.IntRange(1), help="Leaves a shard covers  [default: 8192]"),
+        click.option(
+            "--since", metavar="LEAF", type=click.IntRange(0), help="Begin at this leaf  [default: 0]"
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice(["delta", "full"]),
+            help="Perturbations, or pictures where the licence allows it  [default: delta]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(no_args_is_help=True)
+def export() -> None:
+    """Make a data set of adversarial examples out of a validator's published log.
+
+    \b
+    perturb export dataset BUNDLE OUT                 perturbations; the pictures are the reader's own copy
+    perturb export dataset BUNDLE OUT --mode full     with PNG pictures, for sources whose licence allows it
+    perturb export verify OUT --bundle BUNDLE         is it what the log gives, and who signed it?
+
+    OUT is a folder as the hub has them: Parquet shards, a data card (README.md), Croissant metadata, and a
+    manifest that names each file by digest. Exporting again into OUT, when the log has grown, adds shards.
+    In Python: perturbnet.load_adversarial(OUT, source="reference"). For clusters: snakemake export, or the
+    parts of it: plan, part, finish.
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+
+
+@export.command("dataset")
+@click.argument("bundle")
+@click.argument("out", type=click.Path(path_type=Path))
+@_wishes
+@KEY
+@PROFILE
+@JSON
+def export_dataset(
+    *,
+    bundle: str,
+    out: Path,
+    key_file: Path | None,
+    profile: str | None,
+    as_json: bool,
+    **wishes: Any,  # noqa: ANN401 - the options of _wishes
+) -> None:
+    """Export a published log (a folder, or its address) into the folder OUT.
+
+    Every leaf is checked up to the root, and the log's signature. An export that was interrupted goes on
+    where it was. Exit code 3: the log or a picture is not what its digest says.
+    """
+    from perturbnet.outputs.dataset.exporting import begin, finish, write_ranges
+    from perturbnet.transparency.bundle import open_bundle
+
+    with open_bundle(bundle) as opened, _bars(quiet=as_json) as progress:
+        plan = begin(opened, out, _asked(wishes), progress)
+        key = _signing_key(key_file, plan)
+        write_ranges(opened, out, plan, _means(plan, profile), progress=progress)
+    _report(finish(out, plan, key), out, as_json=as_json, signed=key is not None)
+
+
+@export.command("plan")
+@click.argument("bundle")
+@click.argument("out", type=click.Path(path_type=Path))
+@_wishes
+def export_plan(*, bundle: str, out: Path, **wishes: Any) -> None:  # noqa: ANN401 - likewise
+    """Fix what is exported: the log's size and root, and its ranges of leaves. Parts refer to it."""
+    from perturbnet.outputs.dataset.exporting import begin
+    from perturbnet.transparency.bundle import open_bundle
+
+    with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
+        plan = begin(opened, out, _asked(wishes), progress)
+    click.echo(f"{plan.origin}: {plan.leaves:,} leaves in {len(plan.ranges):,} ranges, root {plan.root}")
+
+
+@export.command("part")
+@click.argument("bundle")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--part", metavar="I/K", required=True, help="The I-th of K equal shares of the ranges.")
+@click.option("--done", type=click.Path(path_type=Path), help="Write this file when the part is done.")
+@PROFILE
+def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile: str | None) -> None:
+    """Write one part of what `export plan` fixed; any machine that shares OUT can."""
+    from perturbnet.outputs.dataset.exporting import write_ranges
+    from perturbnet.transparency.bundle import open_bundle
+
+    plan, share = _planned(out), _share(part)
+    with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
+        plan.check(opened)
+        means = _means(plan, profile)
+        shards = write_ranges(opened, out, plan, means, part=share, progress=progress)
+    rows = sum(shard.rows for shard in shards)
+    if done is not None:
+        done.write_text(f"{len(shards)} shards, {rows} rows\n", encoding="utf-8")
+    click.echo(f"part {part}: {len(shards):,} shards, {rows:,} rows")
+
+
+@export.command("finish")
+@click.argument("out", type=click.Path(path_type=Path))
+@KEY
+@JSON
+def export_finish(*, out: Path, key_file: Path | None, as_json: bool) -> None:
+    """Bind the parts: data card, Croissant, manifest, signature."""
+    from perturbnet.outputs.dataset.exporting import finish
+
+    plan = _planned(out)
+    key = _signing_key(key_file, plan)
+    _report(finish(out, plan, key), out, as_json=as_json, signed=key is not None)
+
+
+@export.command("verify")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--bundle", help="The published log: compare every row with it.")
+@click.option("--key", "key_text", metavar="TEXT", help="The log's public key on paper: must have signed.")
+@click.option("--rebuild", is_flag=True, help="Rebuild every image from the data set at hand.")
+@PROFILE
+def export_verify(
+    *, out: Path, bundle: str | None, key_text: str | None, rebuild: bool, profile: str | None
+) -> None:
+    """Check an exported data set: digests, signature, every row against the log, every image.
+
+    Says what it could not check. Exit code 1 or 3: something is not what it should be.
+    """
+    from contextlib import ExitStack
+
+    from perturbnet.outputs.dataset.checking import check_dataset
+    from perturbnet.transparency.bundle import open_bundle
+    from perturbnet.transparency.notes import parse_verifier_key
+
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_bundle(bundle)) if bundle else None
+        key: VerifierKey | None = parse_verifier_key(key_text) if key_text else None
+        source: ImageSource | None = None
+        if rebuild:
+            source = open_means(audit_settings(profile, None), data=True, model=False)[0].source
+        progress = stack.enter_context(_bars(quiet=False))
+        checked = check_dataset(out, key=key, bundle=opened, source=source, progress=progress)
+    manifest = checked.manifest
+    click.echo(f"{manifest.rows():,} examples of {manifest.origin}, version {manifest.leaves}")
+    for line in checked.done:
+        click.echo(f"  checked      {line}")
+    for line in checked.left_open:
+        click.echo(f"  not checked  {line}")
+
+
+def _asked(wishes: dict[str, Any]) -> Asked:
+    from perturbnet.outputs.dataset.exporting import Asked
+    from perturbnet.outputs.dataset.layout import Mode
+
+    mode = wishes["mode"]
+    return Asked(
+        None if mode is None else Mode(mode),
+        wishes["since"],
+        wishes["shard_leaves"],
+        wishes["rebuild"],
+        wishes["margins"],
+    )
+
+
+def _planned(out: Path) -> Plan:
+    from perturbnet.errors import OutputError
+    from perturbnet.outputs.dataset.plan import read_plan
+
+    plan = read_plan(out)
+    if plan is None:
+        raise OutputError(f"no export was begun in {out}", hint=f"perturb export plan BUNDLE {out}")
+    return plan
+
+
+def _share(part: str) -> tuple[int, int]:
+    number, slash, of = part.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{part!r}: expected I/K with I from 1 to K", param_hint="--part")
+    return int(number), int(of)
+
+
+def _means(plan: Plan, profile: str | None) -> Means:
+    """What the plan needs of this machine; nothing for perturbations alone."""
+    settings = audit_settings(profile, None)
+    return open_means(settings, data=plan.rebuild, model=plan.margins)[0]
+
+
+def _signing_key(path: Path | None, plan: Plan) -> SigningKey | None:
+    from perturbnet.transparency.log_key import require_log_key
+
+    return None if path is None else require_log_key(path, plan.origin, plan.key)
+
+
+@contextmanager
+def _bars(*, quiet: bool) -> Iterator[Progress]:
+    """A bar for each stage, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<7}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    bars = Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=quiet
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def progress(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=of)
+        bars.update(tasks[what], completed=done)
+
+    with bars:
+        yield progress
+
+
+def _report(manifest: Manifest, out: Path, *, as_json: bool, signed: bool) -> None:
+    if as_json:
+        click.echo(manifest.encode().decode())
+        return
+    from perturbnet.outputs.dataset.layout import Split
+
+    splits = ", ".join(f"{split} {manifest.rows(split):,}" for split in Split)
+    size = sum(shard.bytes for shard in manifest.shards)
+    counts = {name: f"{count:,}" for name, count in manifest.counts.items()}
+    images = f"{counts['images']} images, {counts['broken']} of them broken"
+    click.echo(f"Examples     {manifest.rows():,} ({splits})")
+    click.echo(f"From         {counts['rounds']} rounds, {counts['attempts']} attempts on {images}")
+    for name, count in sorted(manifest.left_out.items()):
+        click.echo(f"Left out     {count:,} {name}")
+    click.echo(f"Version      {manifest.leaves} (leaves of {manifest.origin})")
+    click.echo(f"Written      {size:,} bytes in {len(manifest.shards)} shards, {out}")
+    click.echo(f"Manifest     {manifest.digest()}, {'signed' if signed else 'not signed: --key signs it'}")
+    source = "" if manifest.mode == "full" else ", source=…"
+    click.echo(f"Next         perturbnet.load_adversarial({str(out)!r}{source})")
