@@ -1,5 +1,5 @@
 # The root of every workflow: `snakemake bootstrap`, or one of its targets dataset, weights, model, fingerprint;
-# and `snakemake audit`.
+# `snakemake audit`; and `snakemake export`.
 #
 # It only wires: rules call `perturb …` commands, and those do the work. Choose the profile with
 # `--config profile=reference` or PERTURB_PROFILE; everything is kept in PERTURB_CACHE_DIR. profiles/default
@@ -23,3 +23,4 @@ include: "workflow/rules/bootstrap.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/model.smk"
 include: "workflow/rules/audit.smk"
+include: "workflow/rules/export.smk"

@@ -27,6 +27,7 @@ KEY = click.option(
     type=click.Path(path_type=Path),
     help="The log's private key, log.key in PERTURB_STATE_DIR: signs the manifest.",
 )
+DONE = click.option("--done", type=click.Path(path_type=Path), help="Write this file when it is done.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 
 
@@ -97,28 +98,31 @@ def export_dataset(
         plan = begin(opened, out, _asked(wishes), progress)
         key = _signing_key(key_file, plan)
         write_ranges(opened, out, plan, _means(plan, profile), progress=progress)
-    _report(finish(out, plan, key), out, as_json=as_json, signed=key is not None)
+    _report(finish(out, plan, key), out, as_json=as_json)
 
 
 @export.command("plan")
 @click.argument("bundle")
 @click.argument("out", type=click.Path(path_type=Path))
 @_wishes
-def export_plan(*, bundle: str, out: Path, **wishes: Any) -> None:  # noqa: ANN401 - likewise
+@DONE
+def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> None:  # noqa: ANN401 - likewise
     """Fix what is exported: the log's size and root, and its ranges of leaves. Parts refer to it."""
     from perturbnet.outputs.dataset.exporting import begin
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
         plan = begin(opened, out, _asked(wishes), progress)
-    click.echo(f"{plan.origin}: {plan.leaves:,} leaves in {len(plan.ranges):,} ranges, root {plan.root}")
+    said = f"{plan.origin}: {plan.leaves:,} leaves, {len(plan.ranges):,} ranges to export, root {plan.root}"
+    _mark(done, said)
+    click.echo(said)
 
 
 @export.command("part")
 @click.argument("bundle")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--part", metavar="I/K", required=True, help="The I-th of K equal shares of the ranges.")
-@click.option("--done", type=click.Path(path_type=Path), help="Write this file when the part is done.")
+@DONE
 @PROFILE
 def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile: str | None) -> None:
     """Write one part of what `export plan` fixed; any machine that shares OUT can."""
@@ -130,10 +134,9 @@ def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile
         plan.check(opened)
         means = _means(plan, profile)
         shards = write_ranges(opened, out, plan, means, part=share, progress=progress)
-    rows = sum(shard.rows for shard in shards)
-    if done is not None:
-        done.write_text(f"{len(shards)} shards, {rows} rows\n", encoding="utf-8")
-    click.echo(f"part {part}: {len(shards):,} shards, {rows:,} rows")
+    said = f"part {part}: {len(shards):,} shards, {sum(shard.rows for shard in shards):,} rows"
+    _mark(done, said)
+    click.echo(said)
 
 
 @export.command("finish")
@@ -146,7 +149,7 @@ def export_finish(*, out: Path, key_file: Path | None, as_json: bool) -> None:
 
     plan = _planned(out)
     key = _signing_key(key_file, plan)
-    _report(finish(out, plan, key), out, as_json=as_json, signed=key is not None)
+    _report(finish(out, plan, key), out, as_json=as_json)
 
 
 @export.command("verify")
@@ -208,6 +211,11 @@ def _planned(out: Path) -> Plan:
     return plan
 
 
+def _mark(path: Path | None, said: str) -> None:
+    if path is not None:
+        path.write_text(f"{said}\n", encoding="utf-8")
+
+
 def _share(part: str) -> tuple[int, int]:
     number, slash, of = part.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
@@ -248,12 +256,14 @@ def _bars(*, quiet: bool) -> Iterator[Progress]:
         yield progress
 
 
-def _report(manifest: Manifest, out: Path, *, as_json: bool, signed: bool) -> None:
+def _report(manifest: Manifest, out: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(manifest.encode().decode())
         return
     from perturbnet.outputs.dataset.layout import Split
+    from perturbnet.outputs.dataset.manifest import read_signature
 
+    signed = read_signature(out) is not None
     splits = ", ".join(f"{split} {manifest.rows(split):,}" for split in Split)
     size = sum(shard.bytes for shard in manifest.shards)
     counts = {name: f"{count:,}" for name, count in manifest.counts.items()}

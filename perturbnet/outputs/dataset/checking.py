@@ -135,6 +135,8 @@ def _check_rows(folder: Path, checked: Checked, bundle: Bundle, progress: Progre
             if progress is not None:
                 progress("rows", attempts.position, manifest.leaves)
     rows.require_end()
+    if progress is not None:
+        progress("rows", manifest.leaves, manifest.leaves)
     checked.done.append(f"{manifest.rows() - rows.skipped:,} rows are what the log gives")
     if rows.skipped:
         checked.left_open.append(f"{rows.skipped:,} rows whose answer is not published any more")

@@ -108,16 +108,18 @@ def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Progress | None 
         require_wanted(old, asked, "in this folder")
         require_beginning(bundle, old.origin, old.leaves, old.root)
         asked = Asked(old.mode, old.begin, old.shard_leaves, old.rebuild, old.margins)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (
+        not folder.is_dir() or any(one.name != WORK_FOLDER for one in folder.iterdir())
+    ):
         raise OutputError(
             f"{folder} holds something else", hint="name a folder that is empty, or not there yet"
         )
     wanted = _settle(asked)
     start = wanted.begin if old is None else old.stop
-    previous = "" if old is None else old.digest()
-    plan = make_plan(bundle, wanted, start=start, previous=previous, progress=progress)
+    plan = make_plan(bundle, wanted, start=start, previous=_previous(old, bundle), progress=progress)
     with _disk(folder):
-        (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)  # of a plan that is gone
+        (folder / WORK_FOLDER).mkdir(parents=True)
         write_durably(folder / WORK_FOLDER / CHECKPOINT, bundle.note)
         plan.write(folder)
     return plan
@@ -154,7 +156,7 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
 
 
 def finish(folder: Path, plan: Plan, key: SigningKey | None) -> Manifest:
-    """Bind all ranges into a version of the data set.
+    """Bind all ranges into a version of the data set; without a key and without a new leaf it stays as it is.
 
     Raises:
         OutputError: a range that was not written, or no room.
@@ -165,6 +167,9 @@ def finish(folder: Path, plan: Plan, key: SigningKey | None) -> Manifest:
     manifest = _manifest(plan, old, reports)
     work = folder / WORK_FOLDER
     with _disk(folder):
+        if key is None and old is not None and old.leaves == plan.leaves:
+            shutil.rmtree(work)
+            return old
         write_durably(folder / CHECKPOINT, (work / CHECKPOINT).read_bytes())
         write_durably(folder / CARD, write_card(manifest, signed=key is not None).encode())
         write_durably(folder / CROISSANT, write_croissant(manifest).encode())
@@ -234,6 +239,13 @@ def require_wanted(found: Plan | Manifest, asked: Asked, where: str) -> None:
                 f"{name} is {getattr(found, name)!s} in the data set {where}, asked for is {wanted!s}",
                 hint="leave the option out, or export into another folder",
             )
+
+
+def _previous(old: Manifest | None, bundle: Bundle) -> str:
+    """The manifest that the next one follows; the same as before where no leaf is new."""
+    if old is None:
+        return ""
+    return old.previous if old.leaves == bundle.size else old.digest()
 
 
 def _settle(asked: Asked) -> Wanted:
