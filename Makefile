@@ -8,7 +8,7 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-CODE := $(wildcard perturbnet neurons tests tools bench recipes)
+CODE := $(wildcard perturbnet neurons tests tools bench recipes examples)
 # Never part of the two test targets: what reaches beyond this machine.
 FAST := not slow and not gpu and not network
 
