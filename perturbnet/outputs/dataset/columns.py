@@ -67,6 +67,7 @@ COMMON = (
     Column("psnr_micro_db", "int64", "peak signal-to-noise ratio, 10^-6 dB (exact)"),
     Column("psnr_db", "float64", "psnr_micro_db / 10^6"),
     Column("score_ppb", "int64", "what it earned, parts per 10^9"),
+    Column("score", "float64", "score_ppb / 10^9"),
     Column("response_ms", "int64", "time to answer; the validator's word"),
     Column("model_name", "string", "the model that was fooled"),
     Column("model_digest", "string", "digest of its compiled artefact"),

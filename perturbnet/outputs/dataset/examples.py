@@ -231,6 +231,7 @@ def _values(attempt: Attempt, differences: Differences) -> dict[str, Any]:
         "psnr_micro_db": leaf.psnr_micro_db,
         "psnr_db": leaf.psnr_micro_db / 10**6,
         "score_ppb": leaf.score_ppb,
+        "score": leaf.score_ppb / 10**9,
         "response_ms": leaf.response_ms,
         "adversarial_pixels": leaf.adversarial_pixels,
         "logits_after": leaf.logits_after,

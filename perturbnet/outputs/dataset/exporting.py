@@ -137,7 +137,8 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
     if path.exists():
         return _read_report(path)
     _require_means(plan, means)
-    builder = Builder(bundle, plan.mode, means.source, means.engine if plan.margins else None)
+    source, engine = means.source if plan.rebuild else None, means.engine if plan.margins else None
+    builder = Builder(bundle, plan.mode, source, engine)
     sources: set[Source] = set()
     models: set[Model] = set()
     repeats = frozenset(cut.repeats)

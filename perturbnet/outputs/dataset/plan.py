@@ -186,8 +186,8 @@ class Seen:
         self.counts["attempts"] += len(attempts.attempts)
         self.counts["accepted"] += len(accepted)
         self._count_image(_image(attempts.config.dataset, attempts.challenge.row), broken=bool(accepted))
-        new = {one.leaf.adversarial_pixels: self._is_new(one.leaf.adversarial_pixels) for one in accepted}
-        return [one.position for one in accepted if not new[one.leaf.adversarial_pixels]]
+        new = {digest for digest in {one.leaf.adversarial_pixels for one in accepted} if self._is_new(digest)}
+        return [one.position for one in accepted if one.leaf.adversarial_pixels not in new]
 
     def close(self) -> None:
         """The file is gone with it."""

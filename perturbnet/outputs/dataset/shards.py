@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -54,10 +55,10 @@ class RangeWriter:
         """Nothing is opened before there is a row."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """What was not finished is gone."""
         for shard in self._open.values():
-            if kind is None:
+            with suppress(OSError):  # the disk may be full, and the file goes anyway
                 shard.writer.close()
             shard.path.unlink(missing_ok=True)
 
@@ -72,7 +73,7 @@ class RangeWriter:
     def finish(self) -> list[Shard]:
         """Give the shards their names, durably. Raises OSError."""
         (self._folder / DATA_FOLDER).mkdir(exist_ok=True)
-        done = [self._finish(split, self._open.pop(split)) for split in Split if split in self._open]
+        done = [self._finish(split, self._open[split]) for split in Split if split in self._open]
         sync_folder(self._folder / DATA_FOLDER)
         return done
 
