@@ -165,13 +165,14 @@ def _compile(network: Network, path: Path) -> None:
         ModelError: the weights do not fit.
 
     """
+    from timm.models.efficientnet import EfficientNet
+
     from perturbnet.classifier.canonical.compiler import compile_network
 
-    transform = network.transform
-    if not transform.compiles:
+    transform, loaded = network.transform, network.load()
+    if isinstance(loaded, EfficientNet) and not transform.compiles:
         wanted = "mean and std 0.5, bicubic, --resize shorter, --crop-pct 1"
-        raise _DoesNotCompile(f"preprocessing: a compiled network has {wanted}")
-    loaded = network.load()
+        raise _DoesNotCompile(f"its preprocessing: a compiled network has {wanted}")
     try:
         artefact = compile_network(
             loaded, name=network.architecture, labels=network.labels, size=transform.size
@@ -190,7 +191,7 @@ def _open_plain(network: Network, device: str, reason: str) -> Judged:
     try:
         answers = engine.classify(golden_images())
         single.logits(golden_images()[0])
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise ModelError(
             f"{network.architecture} cannot be run: {' '.join(str(error).split())[:500]}"
         ) from error

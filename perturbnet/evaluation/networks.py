@@ -166,8 +166,9 @@ def _stated(weights: WeightsFile) -> dict[str, Any]:
         raise ConfigError("--arch", name, "a name and tag that timm has") from error
     found: dict[str, Any] = asdict(config) if config is not None else {}
     beside = weights.config.get("pretrained_cfg")
-    own = {**weights.config, **(beside if isinstance(beside, dict) else {})}
-    return {**found, **{name: value for name, value in own.items() if value is not None}}
+    for own in (weights.config, beside if isinstance(beside, dict) else {}):
+        found |= {name: value for name, value in own.items() if value is not None}
+    return found
 
 
 def _count_classes(weights: WeightsFile, head: str) -> int:
@@ -243,10 +244,10 @@ def _transform(weights: WeightsFile, choices: Choices, stated: Mapping[str, Any]
     return Transform(
         size=size,
         kernel=choices.kernel or str(stated.get("interpolation") or "bicubic"),
-        crop_pct=choices.crop_pct or _decimal(stated.get("crop_pct"), "1.0"),
+        crop_pct=_plain(choices.crop_pct) if choices.crop_pct else _decimal(stated.get("crop_pct"), "1.0"),
         resize=resize,
-        mean=choices.mean or _triple(stated.get("mean")),
-        std=choices.std or _triple(stated.get("std")),
+        mean=_three(choices.mean) if choices.mean else _triple(stated.get("mean")),
+        std=_three(choices.std) if choices.std else _triple(stated.get("std")),
     )
 
 
@@ -262,6 +263,19 @@ def _triple(stated: object) -> tuple[str, str, str]:
         red, green, blue = (_decimal(value, "0.5") for value in stated)
         return red, green, blue
     return "0.5", "0.5", "0.5"
+
+
+def _three(texts: tuple[str, str, str]) -> tuple[str, str, str]:
+    red, green, blue = (_plain(text) for text in texts)
+    return red, green, blue
+
+
+def _plain(text: str) -> str:
+    """The user's number as the shortest text that means it; what is none stays, and is refused later."""
+    try:
+        return _decimal(float(text), text)
+    except ValueError:
+        return text
 
 
 def _decimal(stated: object, default: str) -> str:
