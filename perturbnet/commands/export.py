@@ -129,7 +129,7 @@ def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile
     from perturbnet.outputs.dataset.exporting import write_ranges
     from perturbnet.transparency.bundle import open_bundle
 
-    plan, share = _planned(out), _share(part)
+    share, plan = _share(part), _planned(out)
     with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
         plan.check(opened)
         means = _means(plan, profile)
