@@ -18,6 +18,7 @@ from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import LeafRefused, LedgerCorrupt, NoteError
 from perturbnet.ledger import Entry, LedgerState
 from perturbnet.ledger.leaves import (
+    CertificateLeaf,
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
@@ -59,6 +60,7 @@ class History:
     taken: int = 0
     authority: Authority | None = None
     _draws: DrawCheck = field(init=False)
+    _models: set[str] = field(default_factory=set)
     _skips: int = 0
     _last_block: int = 0
 
@@ -110,6 +112,8 @@ class History:
                 self._check_block(entry, leaf.block)
             case EpochLeaf() as leaf:
                 self._check_epoch(entry, leaf)
+            case CertificateLeaf() as leaf:
+                self._check_certificate(entry, leaf)
             case _:
                 pass
 
@@ -135,6 +139,8 @@ class History:
                 self.report.attested["snapshots of the metagraph"] += 1
             case SubmissionLeaf() as leaf:
                 self.report.attested[f"submissions of weights: {leaf.outcome}"] += 1
+            case CertificateLeaf():
+                self.report.attested["certificates (`perturb certificate verify` counts again)"] += 1
             case _:
                 pass
 
@@ -181,6 +187,7 @@ class History:
             self._find(Step.SIGNATURE, entry, "signature", "a key that was delegated", error.message)
 
     def _check_config(self, entry: Entry, leaf: ConfigLeaf) -> None:
+        self._models.add(leaf.model_digest)
         known = self.expected
         facts: list[tuple[str, object, object]] = [
             ("validator", self.authority.hotkey if self.authority else known.hotkey, leaf.validator),
@@ -199,6 +206,12 @@ class History:
         for name, expected, got in facts:
             if expected != got:
                 self._find(Step.SEQUENCE, entry, name, expected, got)
+
+    def _check_certificate(self, entry: Entry, leaf: CertificateLeaf) -> None:
+        """Its range, key and place are the fold's; here: it is about a model that this log has judged."""
+        if leaf.subject not in self._models:
+            models = ", ".join(sorted(self._models)) or "none"
+            self._find(Step.SEQUENCE, entry, "subject", f"a model of a config leaf: {models}", leaf.subject)
 
     def _check_metagraph(self, entry: Entry, leaf: MetagraphLeaf) -> None:
         if leaf.netuid != self.expected.netuid:

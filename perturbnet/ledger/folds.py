@@ -13,6 +13,8 @@ Rules (design: architecture.md, "Rules of the network")
   fingerprint, so no image is asked twice in an epoch.
 - The key of a segment comes in order and opens its commitment. One that comes before its segment is over ends
   the epoch: whoever has the key knows the rest of the segment, so nothing more is drawn from it.
+- A certificate is about leaves before it, is signed by the log's own current key, stands between rounds, and
+  is recorded once.
 - A genesis leaf can only be the first. A log without one can be kept, but never signed. Each key leaf names
   the key before it; who signed it is checked where checkpoints are (`transparency.delegation`).
 """
@@ -25,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from perturbnet.errors import LeafRefused, Reject
 from perturbnet.ledger.leaves import (
+    CertificateLeaf,
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
@@ -63,10 +66,16 @@ class LedgerState:
     pending_weights: tuple[int, WeightsLeaf] | None = None
     last_weights: tuple[int, WeightsLeaf] | None = None
     last_submission: SubmissionLeaf | None = None
+    certificates: tuple[tuple[int, CertificateLeaf], ...] = ()
 
     def processed(self) -> dict[int, int]:
         """Counted rounds by uid."""
         return {uid: miner.processed for uid, miner in self.miners.items()}
+
+    @property
+    def key(self) -> str:
+        """The key that signs the log, hex; "none" where no leaf names one."""
+        return self.keys[-1][1].key if self.keys else self.genesis.key if self.genesis else "none"
 
     def standings(self) -> list[Standing]:
         """What the weights are computed from, by uid."""
@@ -91,10 +100,8 @@ class LedgerState:
         match leaf:
             case GenesisLeaf() | KeyLeaf():
                 self._take_key(entry, leaf)
-            case ConfigLeaf():
-                self.config = (entry.position, leaf)
-            case RulesLeaf():
-                self._take_rules(entry, leaf)
+            case ConfigLeaf() | RulesLeaf():
+                self._take_terms(entry, leaf)
             case MetagraphLeaf():
                 self._take_metagraph(entry, leaf)
             case EpochLeaf():
@@ -111,6 +118,8 @@ class LedgerState:
                 self.pending_weights = self.last_weights = (entry.position, leaf)
             case SubmissionLeaf():
                 self._submitted(entry, leaf)
+            case CertificateLeaf():
+                self._certify(entry, leaf)
             case _:
                 raise LeafRefused(
                     entry.position, "kind", "a kind with a fold", leaf.kind, f"no fold for a {leaf.kind} leaf"
@@ -132,12 +141,14 @@ class LedgerState:
                 raise LeafRefused(entry.position, "kind", "any other kind", leaf.kind, message)
             self.genesis = leaf
             return
-        current = self.keys[-1][1].key if self.keys else self.genesis.key if self.genesis else "none"
-        if leaf.previous != current:
-            raise LeafRefused(entry.position, "previous", current, leaf.previous)
+        if leaf.previous != self.key:
+            raise LeafRefused(entry.position, "previous", self.key, leaf.previous)
         self.keys = (*self.keys, (entry.position, leaf))
 
-    def _take_rules(self, entry: Entry, leaf: RulesLeaf) -> None:
+    def _take_terms(self, entry: Entry, leaf: ConfigLeaf | RulesLeaf) -> None:
+        if isinstance(leaf, ConfigLeaf):
+            self.config = (entry.position, leaf)
+            return
         size = leaf.history.get("history_size")
         if not isinstance(size, int) or size < 1:
             message = f"history_size is {size!r}, expected 1 or more"
@@ -218,6 +229,21 @@ class LedgerState:
         self.last_submission = leaf
         if leaf.outcome != "ambiguous":
             self.pending_weights = None
+
+    def _certify(self, entry: Entry, leaf: CertificateLeaf) -> None:
+        if self.open_round is not None:
+            missing = len(self.open_round.leaf.asked) - len(self.open_round.receipts)
+            message = f"a certificate inside round {self.open_round.leaf.round}"
+            raise LeafRefused(entry.position, "kind", f"{missing} more receipts", leaf.kind, message)
+        if leaf.key != self.key:
+            raise LeafRefused(entry.position, "key of a certificate", self.key, leaf.key)
+        if not 0 <= leaf.since < leaf.until <= entry.position:
+            got = f"{leaf.since} to before {leaf.until}"
+            raise LeafRefused(entry.position, "until", f"leaves before {entry.position}", got)
+        if any(known.envelope == leaf.envelope for _, known in self.certificates):
+            message = "a certificate that is recorded already"
+            raise LeafRefused(entry.position, "envelope", "a new one", leaf.envelope, message)
+        self.certificates = (*self.certificates, (entry.position, leaf))
 
 
 def fold(entries: Iterable[Entry]) -> LedgerState:

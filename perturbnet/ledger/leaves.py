@@ -244,6 +244,18 @@ class SubmissionLeaf(Leaf, frozen=True):
     detail: str
 
 
+class CertificateLeaf(Leaf, frozen=True):
+    """A certificate was issued about leaves of this log; see outputs.certificate."""
+
+    envelope: str  # SHA-256 of the signed envelope
+    predicate: str  # the predicate's type
+    subject: str  # the model's digest
+    since: Int  # from this leaf
+    until: Int  # to before this one
+    statistics: str  # SHA-256 of the statistics
+    key: str  # that signed: the log's own at this leaf
+
+
 def decode_leaf(data: bytes) -> Leaf:
     """Read a leaf.
 

@@ -24,6 +24,7 @@ from perturbnet.artifacts import write_durably
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger.folds import LedgerState
 from perturbnet.ledger.leaves import (
+    CertificateLeaf,
     ConfigLeaf,
     EpochLeaf,
     GenesisLeaf,
@@ -127,6 +128,7 @@ def describe_state(state: LedgerState) -> dict[str, Any]:
         "pending_weights": _position(state.pending_weights),
         "last_weights": _position(state.last_weights),
         "last_submission": submission and submission.encode().decode(),
+        "certificates": [position for position, _ in state.certificates],
     }
 
 
@@ -157,6 +159,7 @@ def _rebuild(value: dict[str, Any], store: LedgerStore) -> LedgerState:
         pending_weights=_named(store, value["pending_weights"], WeightsLeaf),
         last_weights=_named(store, value["last_weights"], WeightsLeaf),
         last_submission=submission,
+        certificates=tuple((at, _leaf(store, at, CertificateLeaf)) for at in value["certificates"]),
     )
 
 

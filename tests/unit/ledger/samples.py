@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from perturbnet.errors import Reject
 from perturbnet.ledger import Entry, Leaf, LedgerState, leaf_hash
 from perturbnet.ledger.leaves import (
+    CertificateLeaf,
     ChallengeLeaf,
     ConfigLeaf,
     EpochLeaf,
@@ -41,6 +42,7 @@ KINDS: tuple[type[Leaf], ...] = (
     ReceiptLeaf,
     WeightsLeaf,
     SubmissionLeaf,
+    CertificateLeaf,
 )
 SECRET = b"\x07" * 32
 
@@ -99,6 +101,13 @@ def epoch(number: int = 0, *, rows: int = 12, draws: int = 5, fingerprint: str =
 
 def segment(number: int, *, of_epoch: int = 0) -> SegmentLeaf:
     return SegmentLeaf(of_epoch, number, segment_key(SECRET, number).hex())
+
+
+def certificate(log: Log, **values: Any) -> CertificateLeaf:
+    """A certificate about the whole log so far."""
+    size = len(log.entries)
+    leaf: CertificateLeaf = plain(CertificateLeaf, envelope=f"{size:064x}", until=size, key=log.state.key)
+    return replace(leaf, **values)
 
 
 @dataclass
@@ -223,6 +232,11 @@ def _step_weights(log: Log, random_: random.Random) -> None:
         log.add(SubmissionLeaf(entry.position, 5, outcome, ""))
 
 
+def _step_certificate(log: Log, random_: random.Random) -> None:
+    if log.state.open_round is None:
+        log.add(certificate(log))
+
+
 _STEPS = (
     _step_metagraph,
     _step_rules,
@@ -231,4 +245,5 @@ _STEPS = (
     _step_receipts,
     _step_receipts,
     _step_weights,
+    _step_certificate,
 )

@@ -23,6 +23,7 @@ from perturbnet.ledger.leaves import (
 )
 from tests.unit.ledger.samples import (
     Log,
+    certificate,
     epoch,
     metagraph,
     plain,
@@ -313,6 +314,31 @@ def test_weights_are_pending_until_their_outcome_is_known() -> None:
 
 def test_submission_without_weights_refused() -> None:
     refuse(started(), SubmissionLeaf(0, 7, "set", ""), "weights that are not at leaf 0")
+
+
+def test_certificates_are_remembered_each_once() -> None:
+    log = started()
+    entry = log.add(certificate(log))
+    assert log.state.certificates == ((entry.position, entry.leaf),)
+    again = replace(certificate(log), envelope=entry.leaf.envelope)  # type: ignore[attr-defined]
+    refuse(log, again, "recorded already")
+
+
+@pytest.mark.parametrize(("since", "until"), [(-1, 4), (4, 4), (0, 0), (0, 5), (3, 2)])
+def test_certificate_of_leaves_that_are_not_before_it_refused(since: int, until: int) -> None:
+    log = started()
+    refuse(log, certificate(log, since=since, until=until), "expected leaves before 4")
+
+
+def test_certificate_under_another_key_refused() -> None:
+    log = started()
+    refuse(log, certificate(log, key="12" * 32), "key of a certificate 1212.*expected none")
+
+
+def test_certificate_inside_a_round_refused() -> None:
+    log = started()
+    log.add(log.challenge(1, 2))
+    refuse(log, certificate(log), "a certificate inside round 0")
 
 
 def test_position_that_was_left_out_refused() -> None:
