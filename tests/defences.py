@@ -11,17 +11,22 @@ import base64
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from typing import Any
 
+import jinja2
 import pytest
 
 from perturbnet import identity, images, protocol, receipts, selection, verification
+from perturbnet.chain.genesis import OneNetwork
 from perturbnet.chain.rpc import Rpc
 from perturbnet.errors import ImageError, Reject
+from perturbnet.telemetry import loopback
 from perturbnet.transport import NonceStore, client, connections, exchange, intake, server
 from perturbnet.transport.addresses import Address
 from perturbnet.transport.authentication import MetagraphPermits
 from perturbnet.validator import judging
+from perturbnet.web.guard import Guard
 
 Patch = pytest.MonkeyPatch
 REMOVERS: dict[str, Callable[[Patch], None]] = {}
@@ -205,3 +210,40 @@ def _(patch: Patch) -> None:
 @removes("silent-node")
 def _(patch: Patch) -> None:
     patch.setattr(Rpc, "_interface", lambda self, *way: super(Rpc, self)._interface(*way))
+
+
+@removes("other-network")
+def _(patch: Patch) -> None:
+    patch.setattr(OneNetwork, "require", lambda *_: None)
+
+
+# What this machine's browser can be made to do.
+
+
+@removes("rebound-name")
+def _(patch: Patch) -> None:
+    class Every(frozenset[str]):
+        def __contains__(self, _name: object) -> bool:
+            return True
+
+    patch.setattr(loopback, "allowed_hosts", lambda _port: Every())
+
+
+@removes("idle-readers")
+def _(patch: Patch) -> None:
+    patch.setattr(loopback._Server, "process_request", ThreadingHTTPServer.process_request)
+
+
+@removes("rebound-page")
+def _(patch: Patch) -> None:
+    patch.setattr(Guard, "_refusal", lambda *_: None)
+
+
+@removes("hostile-text")
+def _(patch: Patch) -> None:
+    begin = jinja2.Environment.__init__
+
+    def begin_trusting(self: Any, *things: Any, **known: Any) -> None:
+        begin(self, *things, **{**known, "autoescape": False})
+
+    patch.setattr(jinja2.Environment, "__init__", begin_trusting)

@@ -23,6 +23,7 @@ from bittensor.error_map import ErrorCode
 from bittensor.result import ChainError as SdkChainError
 from bittensor.result import RpcPolicyError
 
+from perturbnet.chain.genesis import OneNetwork
 from perturbnet.chain.protocol import (
     CLOSE_DEADLINE_S,
     U16_MAX,
@@ -69,19 +70,27 @@ class BittensorChain:
 
     @classmethod
     async def connect(
-        cls, network: str, netuid: int, *, substrate: bt.Substrate | None = None
+        cls,
+        network: str,
+        netuid: int,
+        *,
+        one: OneNetwork | None = None,
+        substrate: bt.Substrate | None = None,
     ) -> BittensorChain:
         """Open a connection to `finney`, `test` or an endpoint; `substrate` replaces the network, in tests.
 
         Raises:
-            ChainUnavailable: no endpoint answers.
+            ChainUnavailable: no endpoint answers, or it serves another network than `one` knows.
 
         """
-        client = bt.Client(network, substrate=substrate or Rpc(network))
+        backend = substrate or Rpc(network)
+        client = bt.Client(network, substrate=backend)
         chain = cls(client, netuid, network)
         try:
             async with chain._translated({}):
                 await client.connect()
+                if one is not None:
+                    one.require(network, await backend.block_hash(0))
         except BaseException:  # a deadline's cancellation too: half a connection is closed as well
             with contextlib.suppress(ChainError, TimeoutError):
                 async with asyncio.timeout(CLOSE_DEADLINE_S):

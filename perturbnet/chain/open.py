@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from perturbnet.chain.deadlines import READ_DEADLINE_S, SUBMIT_DEADLINE_S, DeadlineChain
+from perturbnet.chain.genesis import FINNEY, OneNetwork
 from perturbnet.chain.local import NETWORK, LocalChain
 from perturbnet.chain.protocol import Chain
 from perturbnet.clock import Clock
@@ -26,7 +27,7 @@ def open_chain(
 
     `network` is `local` (the file `local_path`), `finney`, `test`, or a `ws://` or `wss://` endpoint. A local
     node of bittensor itself is `ws://127.0.0.1:9944`. `fallbacks` are further endpoints of the same network,
-    commas between, asked in their order when one before them fails.
+    commas between, asked in their order when one before them fails; one of another network is refused.
 
     Raises:
         ConfigError: an unknown network, `local` without a path or with fallbacks. Whether the file holds
@@ -43,12 +44,14 @@ def open_chain(
     elif network not in {"finney", "test"} and not network.startswith(("ws://", "wss://")):
         raise ConfigError("NETWORK", network, "local, finney, test, or a ws:// or wss:// endpoint")
 
+    one = OneNetwork(network, FINNEY if network == "finney" else None)
+
     async def connect(place: str) -> Chain:
         if local_path is not None and network == NETWORK:
             return _open_local(local_path, netuid, clock)
         from perturbnet.chain.bittensor import BittensorChain
 
-        return await BittensorChain.connect(place, netuid)
+        return await BittensorChain.connect(place, netuid, one=one)
 
     return DeadlineChain(
         partial(connect, network),

@@ -1,7 +1,7 @@
 """A small disk that runs full, for real: the kernel refuses, nothing that was acknowledged is lost.
 
 The file system is a tmpfs of 6 MB in a mount namespace of its own, which needs no privilege where the kernel
-lets a user have one. What happens on it: small_disk.py and small_disk_validator.py, beside this file.
+lets a user have one. What happens on it: the small_disk*.py beside this file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import small_disk, small_disk_validator
+from tests.integration import small_disk, small_disk_restore, small_disk_validator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOUNT = 'mount -t tmpfs -o size=6m none "$1" && shift && exec "$@"'
@@ -58,3 +58,11 @@ def test_a_validator_on_a_full_disk_keeps_its_promises_and_audits_clean(tmp_path
     assert said["ended by a full disk"] == small_disk_validator.RESTARTS * lives
     assert 0 < said["acknowledged before"] < said["acknowledged"]
     assert said["interrupted"] > 0
+
+
+def test_a_restoration_without_room_leaves_nothing_and_names_the_disk(tmp_path: Path) -> None:
+    done = run_on_small_disk(tmp_path, lives=small_disk_restore.__name__)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["refused while copying"] > 5, said
+    assert said["restored"] == 1
