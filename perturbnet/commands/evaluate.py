@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from perturbnet.attack_bench.metering import Costs
     from perturbnet.audit.findings import Report
+    from perturbnet.evaluation.outcome import Outcome
     from perturbnet.evaluation.run import Opened, Request
     from perturbnet.evaluation.tally import Tally
 
@@ -80,21 +81,24 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
     Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
     2: options; 3: --out holds another evaluation, or an image changed.
     """
+    from perturbnet.evaluation.outcome import introduce
     from perturbnet.evaluation.run import open_evaluation
 
-    json_file, quiet = given["json_file"], given["json_file"] == "-"
+    quiet = given["json_file"] == "-"
     request = _request(given)
-    with _bar("reading", quiet=quiet) as reading, open_evaluation(request, reading) as opened:
-        if not quiet:
-            click.echo("\n".join(_introduction(opened)))
-        tally = _judge(opened, quiet=quiet)
-        size = opened.session.publish()
-        report = _check(opened, quiet=quiet)
-        result = _result(opened, tally, report, size)
-    if not quiet:
-        click.echo("\n".join(_conclusion(result)))
-    _write_json(result, json_file)
-    ctx.exit(1 if report.findings else 0)
+    with ExitStack() as stack:
+        with _bar("reading", quiet=quiet) as reading:
+            opened = stack.enter_context(open_evaluation(request, reading))
+        _say(introduce(opened), quiet=quiet)
+        try:
+            outcome = _run(opened, quiet=quiet)
+        except KeyboardInterrupt:
+            done, of = opened.session.evaluation.judged, opened.images.identity.rows
+            click.echo(f"Interrupted: {done} of {of} images judged; the same command goes on.", err=True)
+            ctx.exit(1)
+    _say(outcome.lines(), quiet=quiet)
+    _write_json(outcome, given["json_file"])
+    ctx.exit(0 if outcome.passed else 1)
 
 
 def _request(given: dict[str, Any]) -> Request:
@@ -144,6 +148,34 @@ def _request(given: dict[str, Any]) -> Request:
     )
 
 
+def _run(opened: Opened, *, quiet: bool) -> Outcome:
+    """Judge what is left, publish, check, count; what came of it."""
+    from perturbnet.evaluation.outcome import Outcome
+
+    session = opened.session
+    tally = _judge(opened, quiet=quiet)
+    leaves = session.publish()
+    report = _check(opened, quiet=quiet)
+    return Outcome(
+        plan=dict(session.plan.facts),
+        plan_digest=session.plan.digest,
+        hotkey=session.keypair.ss58_address,
+        reproducible=opened.judged.reproducible,
+        refused=len(opened.images.images.refusals),
+        skipped=tally.skipped,
+        mean_score=round(tally.mean_score, 9),
+        leaves=leaves,
+        statistics=session.count(),
+        audit=report,
+        files={"Log": session.bundle},
+    )
+
+
+def _say(lines: list[str], *, quiet: bool) -> None:
+    if not quiet:
+        click.echo("\n".join(lines))
+
+
 def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
     from perturbnet.attack_bench.metering import Costs
 
@@ -159,7 +191,7 @@ def _judge(opened: Opened, *, quiet: bool) -> Tally:
     with _bar("judging", quiet=quiet) as show:
         show(evaluation.judged, total, _so_far(tally))
         while (done := evaluation.step()) is not None:
-            tally.add(done.challenge, done.receipts)
+            tally.add(done.receipts)
             show(evaluation.judged, total, _so_far(tally))
     return tally
 
@@ -196,78 +228,8 @@ def _bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
         bars.stop()
 
 
-def _introduction(opened: Opened) -> list[str]:
-    facts, images = opened.session.plan.facts, opened.images.images
-    made = "compiled: every number can be recomputed bit for bit on any machine"
-    if not opened.judged.reproducible:
-        made = f"float64, not bit-reproducible on other machines ({opened.judged.reason})"
-    classes = f"{images.labelled} with a class" if images.labelled else "without classes"
-    lines = [
-        f"Model     {facts['architecture']}, {facts['classes']} classes, weights {facts['weights']}",
-        f"Judge     {made}",
-        f"Input     {facts['preprocessing']}",
-        f"Images    {len(images.pictures)}, {classes}; {len(images.refusals)} refused",
-        f"Attack    {facts['attacks']}; {facts['budget_s']} s an image, clock {facts['clock']}",
-    ]
-    shown = [f"  refused {each.path}: {each.reason}" for each in images.refusals[:10]]
-    more = len(images.refusals) - len(shown)
-    return [*lines, *shown, *([f"  and {more} more, see images.json"] if more else [])]
-
-
-def _result(opened: Opened, tally: Tally, report: Report, size: int) -> dict[str, Any]:
-    session, images = opened.session, opened.images.images
-    return {
-        "plan": dict(session.plan.facts),
-        "plan_digest": session.plan.digest,
-        "hotkey": session.keypair.ss58_address,
-        "reproducible": opened.judged.reproducible,
-        "images": {
-            "judged": tally.images,
-            "skipped": tally.skipped,
-            "refused": len(images.refusals),
-            "broken": tally.broken,
-            "with_class": tally.labelled,
-            "correct": tally.correct,
-            "correct_and_never_broken": tally.robust,
-        },
-        "attempts": {"all": tally.attempts, "codes": dict(sorted(tally.rejects.items()))},
-        "score_ppb": tally.score_ppb,
-        "leaves": size,
-        "audit": report.to_json(),
-        "bundle": str(session.bundle),
-    }
-
-
-def _conclusion(result: dict[str, Any]) -> list[str]:
-    images, attempts = result["images"], result["attempts"]
-    judged, labelled = images["judged"], images["with_class"]
-    kept = judged - images["broken"]
-    score = result["score_ppb"] / 1e9 / attempts["all"] if attempts["all"] else 0.0
-    codes = ", ".join(f"{code} {count}" for code, count in attempts["codes"].items())
-    lines = [
-        "",
-        f"Stability          {_share(kept, judged)}   images that no attack changed",
-        f"Score of attacks   {score:.4f}   0: nothing found, 1: one value changed by one level",
-        f"Answers            {codes}",
-    ]
-    if labelled:
-        lines += [
-            f"Clean accuracy     {_share(images['correct'], labelled)}",
-            f"Robust accuracy    {_share(images['correct_and_never_broken'], labelled)}   and never broken",
-        ]
-    found = result["audit"]["findings"]
-    checked = result["audit"]["checked"]
-    words = f"{len(found)} findings; the first: {found[0]}" if found else "nothing found"
-    told = f"{checked.get('leaves', 0)} leaves, {checked.get('labels recomputed', 0)} answers recomputed"
-    return [*lines, f"Audit              {words}: {told}", f"Log                {result['bundle']}"]
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part}/{whole} = {part / whole:.4f}" if whole else "–"
-
-
-def _write_json(result: dict[str, Any], json_file: str | None) -> None:
-    text = json.dumps(result, indent=2)
+def _write_json(outcome: Outcome, json_file: str | None) -> None:
+    text = json.dumps(outcome.to_json(), indent=2)
     if json_file == "-":
         click.echo(text)
     elif json_file:

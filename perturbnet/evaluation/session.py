@@ -40,6 +40,7 @@ from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Evaluation
 from perturbnet.identity import Keypair, create_wallet
 from perturbnet.ledger.folders import make_folder
+from perturbnet.outputs.statistics import Statistics, count_log
 from perturbnet.terms import metagraph_leaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import open_target
@@ -108,6 +109,11 @@ class Session:
             audit.run_answers()
         audit.report.unchecked["anchors: none, an offline evaluation"] += 1
         return audit.report
+
+    def count(self) -> Statistics:
+        """What was published, counted: images, attempts, shares with their intervals."""
+        with open_bundle(self.bundle) as bundle:
+            return count_log(bundle, self.evaluation.arena.engine.model_digest)
 
 
 def offline_settings(budget_s: str, *, freshness: bool) -> dict[str, str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from perturbnet.errors import Reject
 from perturbnet.ledger import Entry
@@ -18,29 +17,18 @@ class Tally:
     images: int = 0
     broken: int = 0
     skipped: int = 0
-    labelled: int = 0  # of the images: with a class of the user's
-    correct: int = 0  # of those: labelled like that by the model
-    robust: int = 0  # of those: and never broken
     attempts: int = 0
     score_ppb: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, challenge: ChallengeLeaf, receipts: Iterable[ReceiptLeaf]) -> None:
-        """Take in an image that was judged."""
+    def add(self, receipts: Iterable[ReceiptLeaf]) -> None:
+        """Take in an image that was judged, by its receipts."""
         codes = []
         for receipt in receipts:
             codes.append(receipt.reject)
             self.score_ppb += receipt.score_ppb
-        broken = Reject.OK.value in codes
         self.images += 1
-        self.broken += broken
+        self.broken += Reject.OK.value in codes
         self.attempts += len(codes)
-        self.rejects.update(codes)
-        if challenge.source_label:
-            correct = challenge.source_label == challenge.true_label
-            self.labelled += 1
-            self.correct += correct
-            self.robust += correct and not broken
 
     @property
     def stability(self) -> float:
@@ -67,7 +55,7 @@ def tally_entries(entries: Iterable[Entry]) -> Tally:
             case ReceiptLeaf() as leaf if challenge is not None:
                 receipts.append(leaf)
                 if len(receipts) == len(challenge.asked):
-                    found.add(challenge, receipts)
+                    found.add(receipts)
                     challenge = None
             case _:
                 pass

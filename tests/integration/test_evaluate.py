@@ -78,14 +78,14 @@ def test_killed_again_and_again_it_goes_on(tmp_path: Path) -> None:
         deaths += 1
     assert deaths == 3
     found = evaluate(*options)
-    assert found["images"]["judged"] == 6
+    assert found["statistics"]["images"] == 6
     assert found["audit"]["findings"] == []
     with open_bundle(tmp_path / "out" / "bundle") as bundle:
         leaves = [entry.leaf for entry in bundle.entries()]
     rows = Counter(leaf.row for leaf in leaves if isinstance(leaf, ChallengeLeaf))
     assert rows == dict.fromkeys(range(6), 1)
     assert len([leaf for leaf in leaves if isinstance(leaf, ReceiptLeaf)]) == 6
-    assert "interrupted" not in found["attempts"]["codes"]
+    assert "interrupted" not in found["statistics"]["outcomes"]
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_networks_that_do_not_compile(tmp_path: Path, name: str) -> None:
     )  # fmt: skip
     assert not found["reproducible"]
     assert found["plan"]["engine"] == "float64-plain"
-    assert (found["images"]["judged"], found["audit"]["findings"]) == (2, [])
+    assert (found["statistics"]["images"], found["audit"]["findings"]) == (2, [])
 
 
 @pytest.mark.slow
@@ -111,6 +111,6 @@ def test_the_reference_network_on_its_own_pictures(tmp_path: Path) -> None:
         "--clock", "virtual", "--seconds", "0.5", "--out", tmp_path / "out",
     )  # fmt: skip
     assert found["reproducible"]
-    assert (found["images"]["judged"], found["images"]["with_class"]) == (3, 3)
+    assert (found["statistics"]["images"], found["statistics"]["labelled"]) == (3, 3)
     assert found["audit"]["findings"] == []
-    assert found["audit"]["checked"]["labels recomputed"] == found["attempts"]["codes"].get("ok", 0)
+    assert found["audit"]["checked"]["labels recomputed"] == found["statistics"]["accepted"]

@@ -58,10 +58,9 @@ def test_json_says_everything_and_a_second_run_has_nothing_to_do(
     first = run(*command, *QUICK, "--json", "-")
     assert first.exit_code == 0, first.output
     found: dict[str, Any] = json.loads(first.stdout)
-    images = found["images"]
-    assert (images["judged"], images["with_class"]) == (3, 0)
-    assert images["refused"] == len(refused)
-    assert found["attempts"]["all"] == images["judged"]
+    counted = found["statistics"]
+    assert (counted["images"], counted["attempts"], counted["labelled"]) == (3, 3, 0)
+    assert found["refused"] == len(refused)
     assert found["reproducible"] is False
     assert found["audit"]["findings"] == []
     again: dict[str, Any] = json.loads(run(*command, *QUICK, "--json", "-").stdout)

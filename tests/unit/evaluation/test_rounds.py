@@ -70,18 +70,21 @@ def test_several_attacks_are_a_pool(tmp_path: Path, folder: Path) -> None:
         done = finish(session)
         session.publish()
         assert session.check(QUIET).findings == []
-        tally = tally_entries(session.journal.store.entries())
+        tally, counted = tally_entries(session.journal.store.entries()), session.count()
     assert [receipt.uid for receipt in done[0].receipts] == [1, 2]
-    assert tally.rejects == {"ok": 4, "no_image": 4}
+    assert counted.outcomes == {"no_image": 4, "ok": 4}
+    assert (counted.images, counted.broken, counted.miners, counted.attempts) == (4, 4, 2, 8)
     assert (tally.images, tally.broken, tally.attempts, tally.stability) == (4, 4, 8, 0.0)
 
 
 def test_an_attack_that_finds_nothing_leaves_the_image_stable(tmp_path: Path, folder: Path) -> None:
     with opened(tmp_path / "out", folder, Scripted(do=nothing)) as session:
         finish(session)
-        tally = tally_entries(session.journal.store.entries())
-    assert (tally.broken, tally.stability, tally.labelled) == (0, 1.0, 4)
-    assert tally.correct == tally.robust
+        session.publish()
+        tally, counted = tally_entries(session.journal.store.entries()), session.count()
+    assert (tally.broken, tally.stability) == (0, 1.0)
+    assert (counted.stability.successes, counted.labelled, counted.rounds_without_an_image) == (4, 4, 4)
+    assert counted.clean_accuracy.successes == counted.robust_accuracy.successes
 
 
 def test_freshness_is_drawn_only_where_it_is_asked_for(tmp_path: Path, folder: Path) -> None:

@@ -1,0 +1,108 @@
+"""What an evaluation came to, in words and as JSON. The numbers are those of certificate and report.
+
+They are counted from the published log by `outputs.statistics`, so whoever has the bundle counts them again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from perturbnet.audit.findings import Report
+from perturbnet.evaluation.run import Opened
+from perturbnet.outputs.statistics import Rate, Statistics
+
+SHOWN_REFUSALS = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Statistics of the log, what its audit found, and where everything lies."""
+
+    plan: dict[str, str | int]
+    plan_digest: str
+    hotkey: str
+    reproducible: bool
+    refused: int
+    skipped: int
+    mean_score: float
+    leaves: int
+    statistics: Statistics
+    audit: Report
+    files: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the log's audit found nothing."""
+        return not self.audit.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "plan": self.plan,
+            "plan_digest": self.plan_digest,
+            "hotkey": self.hotkey,
+            "reproducible": self.reproducible,
+            "refused": self.refused,
+            "skipped": self.skipped,
+            "mean_score": self.mean_score,
+            "leaves": self.leaves,
+            "statistics": msgspec.to_builtins(self.statistics),
+            "audit": self.audit.to_json(),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = self.statistics
+        codes = ", ".join(f"{code} {count}" for code, count in found.outcomes.items())
+        reached = ", ".join(f"{level}/255: {count}" for level, count in found.smallest_linf_u8.items())
+        lines = [
+            "",
+            f"Stability        {_show(found.stability)}: images that no attack changed",
+            f"Answers          {codes}; mean score {self.mean_score:.4f}",
+            f"Broken at L-inf  {reached or 'none'}",
+        ]
+        if found.labelled:
+            lines += [
+                f"Clean accuracy   {_show(found.clean_accuracy)}",
+                f"Robust accuracy  {_show(found.robust_accuracy)}: correct, and never broken",
+            ]
+        return [*lines, f"Audit            {self._audit()}", *(f"{n:<16} {p}" for n, p in self.files.items())]
+
+    def _audit(self) -> str:
+        findings, checked = self.audit.findings, self.audit.checked
+        told = f"{checked['leaves']} leaves and {checked['labels recomputed']} answers recomputed"
+        if findings:
+            return f"{len(findings)} findings, the first: {findings[0].sentence()}; {told}"
+        return f"nothing found: {told}; no anchor, this was offline"
+
+
+def introduce(opened: Opened) -> list[str]:
+    """What is about to be judged, and by whom."""
+    facts, images = opened.session.plan.facts, opened.images.images
+    made = "compiled: every number can be recomputed bit for bit on any machine"
+    if not opened.judged.reproducible:
+        made = f"float64, not bit-reproducible on other machines ({opened.judged.reason})"
+    classes = f"{images.labelled} with a class" if images.labelled else "without classes"
+    lines = [
+        f"Model   {facts['architecture']}, {facts['classes']} classes, weights {facts['weights']}",
+        f"Judge   {made}",
+        f"Input   {facts['preprocessing']}",
+        f"Images  {len(images.pictures)}, {classes}; {len(images.refusals)} refused",
+        f"Attack  {facts['attacks']}; {facts['budget_s']} s an image, clock {facts['clock']}",
+    ]
+    shown = [f"  refused {each.path}: {each.reason}" for each in images.refusals[:SHOWN_REFUSALS]]
+    more = len(images.refusals) - len(shown)
+    return [*lines, *shown, *([f"  and {more} more, see images.json"] if more else [])]
+
+
+def _show(rate: Rate) -> str:
+    if not rate.trials:
+        return "–"
+    bounds = rate.exact
+    percent = float(bounds.level) * 100
+    return f"{rate.successes}/{rate.trials} = {rate.share} ({percent:g} %: {bounds.lower} to {bounds.upper})"
