@@ -1,7 +1,7 @@
 """A restoration on a disk that is too small: `python -m tests.integration.small_disk_restore FOLDER`.
 
-FOLDER is an empty file system of a few MB. A backup that lies elsewhere is restored onto it, each time with more
-room each time, so that the disk is full at another write: a key, the ledger, a blob, the draws that are
+FOLDER is an empty file system of a few MB. A backup that lies elsewhere is restored onto it, with a little
+more room each time, so that the disk is full at another write: a key, the ledger, a blob, the draws that are
 skipped. Each refusal names the disk and leaves nothing behind; the first that has room enough is whole. JSON
 on standard output says how often what happened.
 """

@@ -23,7 +23,7 @@ class Endpoint(SubstrateTwin):
     """The twin behind one address, with a first block of its own."""
 
     def __init__(self, local: LocalChain, genesis: str) -> None:
-        super().__init__(local, [])
+        super().__init__(local, {})
         self.genesis, self.closings = genesis, 0
 
     async def block_hash(self, block: int | None = None) -> str:
