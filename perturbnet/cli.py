@@ -29,6 +29,7 @@ from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
+from perturbnet.commands.report import report
 from perturbnet.commands.state import state
 from perturbnet.commands.status import status
 from perturbnet.commands.unit import unit
@@ -295,6 +296,7 @@ def attack(  # noqa: PLR0913 - one for each option
 
 main.add_command(audit)
 main.add_command(export)
+main.add_command(report)
 main.add_command(ledger)
 main.add_command(model)
 main.add_command(data)

@@ -1,0 +1,15 @@
+"""The report: one HTML page that a person likes to read, made from a published log.
+
+Rules
+- One file, which needs no network, no script and no other file; the browser's print gives a good PDF.
+- One pass over the log in bounded memory: counts, histograms, a sampled curve, a few best examples.
+- The log is a stranger's: text is escaped and cut, figures that cannot be are counted and left out, a picture
+  is shown only after its pixels were compared with their digest.
+- Numbers are those of `outputs.statistics` and `outputs.intervals`; nothing is estimated here.
+"""
+
+from perturbnet.outputs.report.page import Report, render_report
+from perturbnet.outputs.report.summary import encode_summary
+from perturbnet.outputs.report.writing import Wish, given, make_report, write_report
+
+__all__ = ["Report", "Wish", "encode_summary", "given", "make_report", "render_report", "write_report"]
