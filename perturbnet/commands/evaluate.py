@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,8 @@ import click
 
 if TYPE_CHECKING:
     from perturbnet.attack_bench.metering import Costs
-    from perturbnet.audit.findings import Report
     from perturbnet.evaluation.outcome import Outcome
-    from perturbnet.evaluation.run import Opened, Request
+    from perturbnet.evaluation.run import Prepared, Request
     from perturbnet.evaluation.tally import Tally
 
 DEFAULT_OUT = Path("evaluation")
@@ -60,6 +59,7 @@ DEFAULT_OUT = Path("evaluation")
 @click.option("--key", "key_file", type=click.Path(path_type=Path), metavar="FILE",
               help="An unencrypted hotkey that owns the log  [default: one of its own]")  # fmt: skip
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N  [default: PERTURB_DEVICE]")
+@click.option("--check", is_flag=True, help="Judge nothing: recompute the log in --out, as a stranger would.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting, e.g. a gate.")
 @click.option(
     "--json", "json_file", metavar="FILE", help="Also write the result as JSON; '-' prints it instead."
@@ -81,21 +81,18 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
     Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
     2: options; 3: --out holds another evaluation, or an image changed.
     """
-    from perturbnet.evaluation.outcome import introduce
-    from perturbnet.evaluation.run import open_evaluation
+    from perturbnet.evaluation.outcome import conclude, introduce
+    from perturbnet.evaluation.run import prepare
 
     quiet = given["json_file"] == "-"
     request = _request(given)
-    with ExitStack() as stack:
-        with _bar("reading", quiet=quiet) as reading:
-            opened = stack.enter_context(open_evaluation(request, reading))
-        _say(introduce(opened), quiet=quiet)
-        try:
-            outcome = _run(opened, quiet=quiet)
-        except KeyboardInterrupt:
-            done, of = opened.session.evaluation.judged, opened.images.identity.rows
-            click.echo(f"Interrupted: {done} of {of} images judged; the same command goes on.", err=True)
-            ctx.exit(1)
+    with _bar("reading", quiet=quiet) as reading:
+        prepared = prepare(request, reading)
+    _say(introduce(prepared), quiet=quiet)
+    if not given["check"]:
+        _judge(ctx, prepared, quiet=quiet)
+    with _bar("checking", quiet=quiet) as show:
+        outcome = conclude(prepared, lambda what, done, of: show(done, of, what))
     _say(outcome.lines(), quiet=quiet)
     _write_json(outcome, given["json_file"])
     ctx.exit(0 if outcome.passed else 1)
@@ -148,29 +145,6 @@ def _request(given: dict[str, Any]) -> Request:
     )
 
 
-def _run(opened: Opened, *, quiet: bool) -> Outcome:
-    """Judge what is left, publish, check, count; what came of it."""
-    from perturbnet.evaluation.outcome import Outcome
-
-    session = opened.session
-    tally = _judge(opened, quiet=quiet)
-    leaves = session.publish()
-    report = _check(opened, quiet=quiet)
-    return Outcome(
-        plan=dict(session.plan.facts),
-        plan_digest=session.plan.digest,
-        hotkey=session.keypair.ss58_address,
-        reproducible=opened.judged.reproducible,
-        refused=len(opened.images.images.refusals),
-        skipped=tally.skipped,
-        mean_score=round(tally.mean_score, 9),
-        leaves=leaves,
-        statistics=session.count(),
-        audit=report,
-        files={"Log": session.bundle},
-    )
-
-
 def _say(lines: list[str], *, quiet: bool) -> None:
     if not quiet:
         click.echo("\n".join(lines))
@@ -182,23 +156,25 @@ def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
     return Costs(*(each / 1000 for each in milliseconds)) if milliseconds else Costs()
 
 
-def _judge(opened: Opened, *, quiet: bool) -> Tally:
-    """Every image that is left."""
+def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
+    """Every image that is left; then the log is published."""
+    from perturbnet.evaluation.run import open_evaluation
     from perturbnet.evaluation.tally import tally_entries
 
-    evaluation, total = opened.session.evaluation, opened.images.identity.rows
-    tally = tally_entries(opened.session.journal.store.entries())
-    with _bar("judging", quiet=quiet) as show:
-        show(evaluation.judged, total, _so_far(tally))
-        while (done := evaluation.step()) is not None:
-            tally.add(done.receipts)
-            show(evaluation.judged, total, _so_far(tally))
-    return tally
-
-
-def _check(opened: Opened, *, quiet: bool) -> Report:
-    with _bar("checking", quiet=quiet) as show:
-        return opened.session.check(lambda what, done, of: show(done, of, what))
+    total = prepared.images.identity.rows
+    with open_evaluation(prepared) as session:
+        evaluation, tally = session.evaluation, tally_entries(session.journal.store.entries())
+        try:
+            with _bar("judging", quiet=quiet) as show:
+                show(evaluation.judged, total, _so_far(tally))
+                while (done := evaluation.step()) is not None:
+                    tally.add(done.receipts)
+                    show(evaluation.judged, total, _so_far(tally))
+            session.publish()
+        except KeyboardInterrupt:
+            said = f"Interrupted: {evaluation.judged} of {total} images judged; the same command goes on."
+            click.echo(said, err=True)
+            ctx.exit(1)
 
 
 def _so_far(tally: Tally) -> str:

@@ -72,23 +72,29 @@ class Given:
     body: bytes
 
 
-def open_attackers(names: list[str], out: Path) -> list[Attacker]:
-    """One for each name, with uids from 1 on; their wallets lie in `out`/keys and are made where missing.
+def require_attacks(names: list[str]) -> list[Attack]:
+    """The attacks of these names.
 
     Raises:
-        ConfigError: no such attack, or one named twice.
+        ConfigError: there is none of that name, or one is named twice.
         AttackError: a third party's cannot be imported.
-        WalletError: a key in `out` cannot be read or written.
 
     """
     if len(set(names)) != len(names):
         raise ConfigError("--attack", ", ".join(names), "each attack once")
-    attacks = [open_attack(name) for name in names]
+    return [open_attack(name) for name in names]
+
+
+def open_attackers(names: list[str], out: Path) -> list[Attacker]:
+    """One for each name, with uids from 1 on; their wallets lie in `out`/keys and are made where missing.
+
+    Raises:
+        WalletError: a key in `out` cannot be read or written. Raises as `require_attacks`.
+
+    """
     found = []
-    for uid, (name, attack) in enumerate(zip(names, attacks, strict=True), JUDGE_UID + 1):
+    for uid, attack in enumerate(require_attacks(names), JUDGE_UID + 1):
         wallet = create_wallet(out / WALLETS, "attacks", f"attack-{uid}")
-        if not name.isprintable():
-            raise ConfigError("--attack", name, "a printable name")
         found.append(Attacker(uid, attack, wallet.hotkey, wallet.coldkey_ss58))
     return found
 

@@ -5,6 +5,7 @@ They are counted from the published log by `outputs.statistics`, so whoever has 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import msgspec
 
 from perturbnet.audit.findings import Report
-from perturbnet.evaluation.run import Opened
-from perturbnet.outputs.statistics import Rate, Statistics
+from perturbnet.evaluation.checking import check_bundle
+from perturbnet.evaluation.run import Prepared
+from perturbnet.evaluation.tally import tally_entries
+from perturbnet.outputs.statistics import Rate, Statistics, count_log
+from perturbnet.transparency.bundle import open_bundle
 
 SHOWN_REFUSALS = 10
 
@@ -81,12 +85,38 @@ class Outcome:
         return f"nothing found: {told}; no anchor, this was offline"
 
 
-def introduce(opened: Opened) -> list[str]:
+def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> Outcome:
+    """Check and count what was published; `progress` is told (what, done, of).
+
+    Raises:
+        LedgerError: there is no published log, or a file of it is damaged.
+        DigestMismatch: an image is not the one that was recorded.
+
+    """
+    engine = prepared.judged.engine
+    with open_bundle(prepared.bundle) as bundle:
+        tally = tally_entries(bundle.entries())
+        return Outcome(
+            plan=dict(prepared.plan.facts),
+            plan_digest=prepared.plan.digest,
+            hotkey=bundle.authority().hotkey,
+            reproducible=prepared.judged.reproducible,
+            refused=len(prepared.images.images.refusals),
+            skipped=tally.skipped,
+            mean_score=round(tally.mean_score, 9),
+            leaves=bundle.size,
+            statistics=count_log(bundle, engine.model_digest),
+            audit=check_bundle(bundle, prepared.images, engine, prepared.plan.digest, progress),
+            files={"Log": prepared.bundle},
+        )
+
+
+def introduce(prepared: Prepared) -> list[str]:
     """What is about to be judged, and by whom."""
-    facts, images = opened.session.plan.facts, opened.images.images
+    facts, images = prepared.plan.facts, prepared.images.images
     made = "compiled: every number can be recomputed bit for bit on any machine"
-    if not opened.judged.reproducible:
-        made = f"float64, not bit-reproducible on other machines ({opened.judged.reason})"
+    if not prepared.judged.reproducible:
+        made = f"float64, not bit-reproducible on other machines ({prepared.judged.reason})"
     classes = f"{images.labelled} with a class" if images.labelled else "without classes"
     lines = [
         f"Model   {facts['architecture']}, {facts['classes']} classes, weights {facts['weights']}",

@@ -1,4 +1,4 @@
-"""From what a user asked for to an open evaluation, in the order in which it can be refused most cheaply."""
+"""From what a user asked for to an open evaluation; what is cheap to refuse is refused first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perturbnet.config import Settings
 from perturbnet.errors import LedgerError
-from perturbnet.evaluation.attackers import Budget, open_attackers
+from perturbnet.evaluation.attackers import Budget, open_attackers, require_attacks
 from perturbnet.evaluation.engines import Judged, open_network
 from perturbnet.evaluation.images import IMAGES_FILE, FolderSource, Wish, record_images
 from perturbnet.evaluation.networks import (
@@ -20,9 +20,9 @@ from perturbnet.evaluation.networks import (
     describe_network,
     no_class,
 )
-from perturbnet.evaluation.plan import build_plan, record_plan
+from perturbnet.evaluation.plan import Plan, build_plan, record_plan
 from perturbnet.evaluation.scanning import list_candidates
-from perturbnet.evaluation.session import Session, open_session, own_key, require_fixed_cap
+from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key, require_fixed_cap
 from perturbnet.evaluation.weights_files import find_weights
 from perturbnet.identity import load_hotkey
 from perturbnet.ledger.folders import make_folder
@@ -49,18 +49,23 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An evaluation that can be stepped, with what a person wants to know of it first."""
+class Prepared:
+    """All that decides what an evaluation finds, opened and compared with what its folder holds."""
 
-    session: Session
+    request: Request
     network: Network
     judged: Judged
     images: FolderSource
+    plan: Plan
+
+    @property
+    def bundle(self) -> Path:
+        """Where the log is published."""
+        return self.request.out / BUNDLE
 
 
-@contextmanager
-def open_evaluation(request: Request, progress: Callable[[int, int], None]) -> Iterator[Opened]:
-    """Begin the evaluation that is asked for, or go on with it.
+def prepare(request: Request, progress: Callable[[int, int], None]) -> Prepared:
+    """Open model and images; begin the evaluation's folder, or find the same evaluation there.
 
     Args:
         request: what is asked for.
@@ -70,15 +75,14 @@ def open_evaluation(request: Request, progress: Callable[[int, int], None]) -> I
         ConfigError, ArtifactMissing, ModelError: the model; see `weights_files`, `networks`, `engines`.
         DatasetError: the images; see `images.record_images`.
         LedgerError: `out` holds something else.
-        WalletError: no such key.
 
     """
     settings, out = request.settings, request.out
     require_fixed_cap(settings)
+    require_attacks(request.attacks)
     _require_ours(out)
     network = _describe(request)
     make_folder(out)
-    attackers = open_attackers(request.attacks, out)
     recorded = record_images(
         out,
         request.images,
@@ -100,19 +104,34 @@ def open_evaluation(request: Request, progress: Callable[[int, int], None]) -> I
         seed=request.wish.seed,
     )
     record_plan(out, plan, request.images)
-    keypair = load_hotkey(Path(), "", "", file=request.key_file) if request.key_file else own_key(out)
+    return Prepared(request, network, judged, images, plan)
+
+
+@contextmanager
+def open_evaluation(prepared: Prepared) -> Iterator[Session]:
+    """Open the evaluation's log, to go on with it.
+
+    Raises:
+        LedgerError: the log is damaged, another key's, or open in another process.
+        WalletError: no such key.
+        AttackError: a third party's attack cannot be imported.
+
+    """
+    request = prepared.request
+    own = request.key_file is None
+    keypair = own_key(request.out) if own else load_hotkey(Path(), "", "", file=request.key_file)
     with open_session(
-        out,
-        settings,
-        judged=judged,
-        images=images,
-        attackers=attackers,
+        request.out,
+        request.settings,
+        judged=prepared.judged,
+        images=prepared.images,
+        attackers=open_attackers(request.attacks, request.out),
         budget=request.budget,
-        plan=plan,
+        plan=prepared.plan,
         keypair=keypair,
         seed=request.wish.seed,
     ) as session:
-        yield Opened(session, network, judged, images)
+        yield session
 
 
 def _describe(request: Request) -> Network:

@@ -1,4 +1,4 @@
-"""An evaluation's folder, open: its key, its log, its judge; begun, gone on with, published, checked.
+"""An evaluation's folder, open: its key, its log, its judge; begun, gone on with, published.
 
 OUT/evaluation.json   the plan: model, images, rules, attacks, budget
 OUT/images.json       every file that was looked at, with digests, and why some were refused
@@ -18,10 +18,6 @@ from pathlib import Path
 
 from msgspec import structs
 
-from perturbnet.audit.findings import Report
-from perturbnet.audit.heads import check_authority, check_signature
-from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Scope
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Settings
 from perturbnet.config.loading import SMALLEST_EPSILON
@@ -40,9 +36,7 @@ from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Evaluation
 from perturbnet.identity import Keypair, create_wallet
 from perturbnet.ledger.folders import make_folder
-from perturbnet.outputs.statistics import Statistics, count_log
 from perturbnet.terms import metagraph_leaf
-from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import Source, publish
 from perturbnet.validator.draws import Draws
@@ -64,7 +58,7 @@ BUNDLE = "bundle"
 
 @dataclass
 class Session:
-    """An evaluation that is open: step it, publish it, check it."""
+    """An evaluation that is open: step it, publish it."""
 
     out: Path
     evaluation: Evaluation
@@ -94,26 +88,6 @@ class Session:
         size = self.journal.store.size if opened is None else opened.position
         make_folder(self.bundle)
         return publish(self.source, open_target(str(self.bundle)), size, progress=progress).size
-
-    def check(self, progress: Callable[[str, int, int], None]) -> Report:
-        """Audit what was published, as a stranger would who has model and images; there is no anchor."""
-        engine = self.evaluation.arena.engine
-        expected = Expected(
-            self.keypair.ss58_address, NETUID, self.images.identity, engine.model_digest, self.plan.digest
-        )
-        with open_bundle(self.bundle) as bundle:
-            audit = Audit(bundle, expected, Means(self.images, engine), Scope.whole(bundle.size), progress)
-            hinted = check_signature(bundle, expected, audit.report)
-            history = audit.run_history()
-            check_authority(hinted, history.authority, audit.report)
-            audit.run_answers()
-        audit.report.unchecked["anchors: none, an offline evaluation"] += 1
-        return audit.report
-
-    def count(self) -> Statistics:
-        """What was published, counted: images, attempts, shares with their intervals."""
-        with open_bundle(self.bundle) as bundle:
-            return count_log(bundle, self.evaluation.arena.engine.model_digest)
 
 
 def offline_settings(budget_s: str, *, freshness: bool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_json_says_everything_and_a_second_run_has_nothing_to_do(
     assert found["audit"]["findings"] == []
     again: dict[str, Any] = json.loads(run(*command, *QUICK, "--json", "-").stdout)
     assert again == found
+
+
+def test_a_stranger_without_keys_and_state_checks_a_copy(tmp_path: Path, model: Path, folder: Path) -> None:
+    command = ("--model", model, "--images", folder, *QUICK)
+    assert run(*command, "--out", tmp_path / "out").exit_code == 0
+    for private in ("keys", "state"):
+        shutil.rmtree(tmp_path / "out" / private)
+    checked = run(*command, "--out", tmp_path / "out", "--check")
+    assert checked.exit_code == 0, checked.output
+    assert "nothing found" in checked.output
+    entries = next((tmp_path / "out" / "bundle" / "tile" / "entries").rglob("*[0-9]"))
+    entries.write_bytes(entries.read_bytes().replace(b'"ok"', b'"no"'))
+    assert run(*command, "--out", tmp_path / "out", "--check").exit_code != 0
 
 
 def test_options_that_make_no_sense_are_usage_errors(model: Path, folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from perturbnet.config import load_settings
 from perturbnet.errors import ConfigError, LedgerError
 from perturbnet.evaluation.attackers import Budget, open_attackers
 from perturbnet.evaluation.plan import Plan, read_plan, record_plan
-from perturbnet.evaluation.run import Request, open_evaluation
+from perturbnet.evaluation.run import Request, open_evaluation, prepare
 from perturbnet.evaluation.session import offline_settings
 from tests.unit.evaluation.pictures import write_folder, write_weights
 
@@ -52,24 +52,25 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(LedgerError, match=r"holds something else than an evaluation: thesis\.tex"):
-        open_evaluation(request(tmp_path, out), lambda _done, _of: None).__enter__()
+        prepare(request(tmp_path, out), lambda _done, _of: None)
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
 def test_one_cap_for_all_images(tmp_path: Path) -> None:
     asked = request(tmp_path, tmp_path / "out", PERTURB_MAX_LINF_DELTA="0.07")
     with pytest.raises(ConfigError, match=r"PERTURB_MAX_LINF_DELTA.*at most 0\.06"):
-        open_evaluation(asked, lambda _done, _of: None).__enter__()
+        prepare(asked, lambda _done, _of: None)
 
 
 def test_an_evaluation_of_another_model_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     asked = request(tmp_path, tmp_path / "out")
-    with open_evaluation(asked, lambda _done, _of: None) as opened:
-        assert not opened.judged.reproducible
-        assert opened.session.evaluation.judged == 0
+    prepared = prepare(asked, lambda _done, _of: None)
+    assert not prepared.judged.reproducible
+    with open_evaluation(prepared) as session:
+        assert session.evaluation.judged == 0
     write_weights(tmp_path / "w.safetensors", "test_convnext")
     with pytest.raises(LedgerError, match="architecture is 'test_vit' there, 'test_convnext' here"):
-        open_evaluation(asked, lambda _done, _of: None).__enter__()
+        prepare(asked, lambda _done, _of: None)
 
 
 def test_attacks_are_named_once_and_known(tmp_path: Path) -> None:

@@ -16,10 +16,8 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, GenesisLeaf, Rec
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.verification import Pixels
 from tests.unit.evaluation.pictures import write_folder, write_picture
-from tests.unit.evaluation.world import Scripted, finish, opened
+from tests.unit.evaluation.world import Scripted, check, count, finish, opened
 from tests.unit.validator.world import Crash, Faults
-
-QUIET = lambda _what, _done, _of: None  # noqa: E731 - a stand-in for a bar
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def test_every_image_is_judged_once_and_the_audit_finds_nothing(tmp_path: Path, 
         done = finish(session)
         assert sorted(each.challenge.row for each in done) == [0, 1, 2, 3]
         assert session.publish() == session.journal.store.size
-        report = session.check(QUIET)
+        report = check(session)
     assert report.findings == []
     assert report.checked["labels recomputed"] == 4
     assert report.checked["draws"] == 4
@@ -69,8 +67,8 @@ def test_several_attacks_are_a_pool(tmp_path: Path, folder: Path) -> None:
     with opened(tmp_path / "out", folder, Scripted(), Scripted("weak", nothing)) as session:
         done = finish(session)
         session.publish()
-        assert session.check(QUIET).findings == []
-        tally, counted = tally_entries(session.journal.store.entries()), session.count()
+        assert check(session).findings == []
+        tally, counted = tally_entries(session.journal.store.entries()), count(session)
     assert [receipt.uid for receipt in done[0].receipts] == [1, 2]
     assert counted.outcomes == {"no_image": 4, "ok": 4}
     assert (counted.images, counted.broken, counted.miners, counted.attempts) == (4, 4, 2, 8)
@@ -81,7 +79,7 @@ def test_an_attack_that_finds_nothing_leaves_the_image_stable(tmp_path: Path, fo
     with opened(tmp_path / "out", folder, Scripted(do=nothing)) as session:
         finish(session)
         session.publish()
-        tally, counted = tally_entries(session.journal.store.entries()), session.count()
+        tally, counted = tally_entries(session.journal.store.entries()), count(session)
     assert (tally.broken, tally.stability) == (0, 1.0)
     assert (counted.stability.successes, counted.labelled, counted.rounds_without_an_image) == (4, 4, 4)
     assert counted.clean_accuracy.successes == counted.robust_accuracy.successes
@@ -92,7 +90,7 @@ def test_freshness_is_drawn_only_where_it_is_asked_for(tmp_path: Path, folder: P
         with opened(tmp_path / name, folder, Scripted(), freshness=freshness) as session:
             done = finish(session)
             session.publish()
-            assert session.check(QUIET).findings == []
+            assert check(session).findings == []
         assert all(bool(each.challenge.freshness) == freshness for each in done)
 
 
@@ -160,7 +158,7 @@ def run_until_done(out: Path, folder: Path, faults: Faults, attack: Scripted) ->
             except Crash:
                 continue
             session.publish()
-            assert session.check(QUIET).findings == []
+            assert check(session).findings == []
             return runs
     raise AssertionError("it never ended")
 

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from perturbnet.attacks import AttackResult, AttackTask, Deadline
+from perturbnet.audit.findings import Report
 from perturbnet.config import Settings, load_settings
 from perturbnet.evaluation.attackers import Attacker, Budget, open_attackers
+from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.engines import Judged
 from perturbnet.evaluation.images import FolderSource, Wish, record_images
 from perturbnet.evaluation.networks import class_finder
 from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Done
 from perturbnet.evaluation.session import Session, offline_settings, open_session, own_key
+from perturbnet.outputs.statistics import Statistics, count_log
+from perturbnet.transparency.bundle import open_bundle
 from perturbnet.verification import Pixels
 from tests.fakes import LABELS, BlockEngine, VirtualClock, flip
 
@@ -90,3 +94,17 @@ def finish(session: Session) -> list[Done]:
     while (done := session.evaluation.step()) is not None:
         found.append(done)
     return found
+
+
+def check(session: Session) -> Report:
+    """Publish, and audit what was published."""
+    session.publish()
+    with open_bundle(session.bundle) as bundle:
+        return check_bundle(bundle, session.images, session.evaluation.arena.engine, session.plan.digest)
+
+
+def count(session: Session) -> Statistics:
+    """Publish, and count what was published."""
+    session.publish()
+    with open_bundle(session.bundle) as bundle:
+        return count_log(bundle, session.evaluation.arena.engine.model_digest)
