@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ DEFAULT_OUT = Path("evaluation")
 )
 @click.pass_context
 def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one for each option above
-    r"""Evaluate any classifier on your own images, by the network's rules, offline.
+    """Evaluate any classifier on your own images, by the network's rules, offline.
 
     Every image is attacked and every answer verified as a validator would, in a ledger of its own; it ends in
     a certificate and a report. Only safetensors are read. A network of the EfficientNetV2 family whose
@@ -80,8 +81,8 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
 
     Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
     2: options; 3: --out holds another evaluation, or an image changed.
-    """
-    from perturbnet.evaluation.outcome import conclude, introduce
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    from perturbnet.evaluation.outcome import conclude, introduce, write_products
     from perturbnet.evaluation.run import prepare
 
     quiet = given["json_file"] == "-"
@@ -93,6 +94,8 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
         _judge(ctx, prepared, quiet=quiet)
     with _bar("checking", quiet=quiet) as show:
         outcome = conclude(prepared, lambda what, done, of: show(done, of, what))
+    if not given["check"]:
+        outcome = replace(outcome, files=outcome.files | write_products(prepared))
     _say(outcome.lines(), quiet=quiet)
     _write_json(outcome, given["json_file"])
     ctx.exit(0 if outcome.passed else 1)

@@ -16,10 +16,12 @@ from perturbnet.audit.findings import Report
 from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.run import Prepared
 from perturbnet.evaluation.tally import tally_entries
+from perturbnet.outputs.report import Wish, given, make_report, write_report
 from perturbnet.outputs.statistics import Rate, Statistics, count_log
 from perturbnet.transparency.bundle import open_bundle
 
 SHOWN_REFUSALS = 10
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,21 @@ def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> O
             audit=check_bundle(bundle, prepared.images, engine, prepared.plan.digest, progress),
             files={"Log": prepared.bundle},
         )
+
+
+def write_products(prepared: Prepared) -> dict[str, Path]:
+    """Write the report on what was published beside it; what was written, by name.
+
+    Raises:
+        LedgerError: there is no published log, or a file of it is damaged.
+        OutputError: a file cannot be written.
+
+    """
+    page = prepared.request.out / REPORT_FILE
+    with open_bundle(prepared.bundle) as bundle:
+        made = make_report(bundle, Wish(), open_pictures=given(prepared.images))
+    write_report(page, made)
+    return {"Report": page}
 
 
 def introduce(prepared: Prepared) -> list[str]:
