@@ -94,8 +94,8 @@ def render_contact_sheet(entries: Sequence[SheetEntry], title: str) -> Pixels:
     return np.array(sheet, dtype=np.uint8)
 
 
-def enlarge_difference(clean: Pixels, adversarial: Pixels) -> Pixels:
-    """Return 128 + 32 * (adversarial - clean), clipped to 0 to 255.
+def enlarge_difference(clean: Pixels, adversarial: Pixels, gain: int = DIFFERENCE_GAIN) -> Pixels:
+    """Return 128 + gain * (adversarial - clean), clipped to 0 to 255.
 
     Raises:
         ValueError: images that differ in shape.
@@ -104,7 +104,7 @@ def enlarge_difference(clean: Pixels, adversarial: Pixels) -> Pixels:
     if clean.shape != adversarial.shape:
         raise ValueError(f"expected two images of one shape, got {clean.shape} and {adversarial.shape}")
     difference = adversarial.astype(np.int16) - clean
-    enlarged: Pixels = np.clip(128 + DIFFERENCE_GAIN * difference, 0, 255).astype(np.uint8)
+    enlarged: Pixels = np.clip(128 + gain * difference, 0, 255).astype(np.uint8)
     return enlarged
 
 

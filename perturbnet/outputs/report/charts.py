@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from perturbnet.outputs.intervals import Interval, anytime
 from perturbnet.outputs.report.curve import Point
-from perturbnet.outputs.report.histograms import Format, Histogram
+from perturbnet.outputs.report.histograms import Bar, Format, Histogram
 
 WIDTH, HEIGHT = 480, 236
 LEFT, RIGHT, TOP, BOTTOM = 48, 54, 12, 34
 BAR_WIDTH, BAR_HEIGHT, BAR_TOP, BAR_BOTTOM = 400, 158, 26, 22
-TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)
+TOPS = {0.05: 5, 0.1: 5, 0.2: 4, 0.5: 5, 1.0: 4}  # ends of the axis, and in how many parts
 BANDED = 48  # points of which an interval is computed
 
 
@@ -110,7 +110,8 @@ def draw_curves(points: Sequence[Point], series: Sequence[Series]) -> CurveChart
         band = _outline([x(point) for point in sparse], bands.get(one.name, []), y)
         text = percent(_ratio(*one.count(points[-1])))
         lines.append(Line(one.name, _path(places), band, *places[-1], text))
-    up = [Tick(y(top * quarter / 4), f"{100 * top * quarter / 4:g} %") for quarter in range(5)]
+    parts = TOPS[top]
+    up = [Tick(y(top * part / parts), f"{100 * top * part / parts:g} %") for part in range(parts + 1)]
     return CurveChart(tuple(lines), tuple(up), _rounds_axis(points, x))
 
 
@@ -134,7 +135,7 @@ def draw_bars(histogram: Histogram, written: Format, *, whole: bool = False) -> 
     median = histogram.quantile(0.5)
     ends = f"from {written(histogram.quantile(0.05))} to {written(histogram.quantile(0.95))} in nine of ten"
     words = f"{total:,} answers, median {written(median)}, {ends}"
-    across = _whole_axis(len(bars), room, low, written) if whole else _ends_axis(low, high, written)
+    across = _whole_axis(len(bars), room, low, written) if whole else _ends_axis(bars, written)
     return BarChart(tuple(columns), across, BAR_WIDTH * (median - low) / (high - low), written(median), words)
 
 
@@ -191,6 +192,9 @@ def _whole_axis(count: int, room: float, low: float, written: Format) -> tuple[T
     return tuple(Tick((n + 0.5) * room, written(low + n + 0.5)) for n in range(0, count, every))
 
 
-def _ends_axis(low: float, high: float, written: Format) -> tuple[Tick, ...]:
-    middle = Tick(BAR_WIDTH / 2, written((low + high) / 2))
-    return Tick(0, written(low), "start"), middle, Tick(BAR_WIDTH, written(high), "end")
+def _ends_axis(bars: Sequence[Bar], written: Format) -> tuple[Tick, ...]:
+    ends = Tick(0, written(bars[0].low), "start"), Tick(BAR_WIDTH, written(bars[-1].high), "end")
+    if len(bars) < 3:
+        return ends
+    half = len(bars) // 2
+    return ends[0], Tick(BAR_WIDTH * half / len(bars), written(bars[half].low)), ends[1]

@@ -19,7 +19,6 @@ from perturbnet.outputs.report.standings import Standings
 from perturbnet.outputs.report.strongest import Strongest, best_of
 from perturbnet.outputs.statistics import Count, Statistics
 
-CANDIDATES = 24  # examples that are kept for the gallery
 STEP = 256  # leaves that are looked through at once for the newest challenge
 Progress = Callable[[int, int], None]
 """progress(done, of) in leaves"""
@@ -48,7 +47,7 @@ class Fold:
     curve: Curve = field(default_factory=Curve)
     standings: Standings = field(default_factory=Standings)
     distances: Distances = field(default_factory=Distances)
-    strongest: Strongest = field(default_factory=lambda: Strongest(CANDIDATES))
+    strongest: Strongest = field(default_factory=Strongest)
     first: ImageAttempts | None = None
     last: ImageAttempts | None = None
     _running: Running = field(default_factory=Running)

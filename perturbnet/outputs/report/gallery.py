@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from perturbnet.audit.rounds import Log
-from perturbnet.contact_sheet import DIFFERENCE_GAIN, enlarge_difference
+from perturbnet.contact_sheet import enlarge_difference
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError
 from perturbnet.images import Pixels, encode_png
@@ -26,6 +26,7 @@ from perturbnet.outputs.pictures import adversarial_pixels, clean_pixels, requir
 from perturbnet.outputs.report.strongest import Example
 
 MOST_PIXELS = 1 << 24  # of an image that is rebuilt
+MIDDLE = 127  # levels from the middle of the scale to its end: the greatest change just fills it
 SHOWN_SIDE = 360  # pixels; larger images are reduced
 
 
@@ -37,6 +38,7 @@ class Plate:
     width: int
     height: int
     reduced: bool
+    gain: int  # of the difference
     clean: str
     adversarial: str
     difference: str
@@ -49,7 +51,6 @@ class Gallery:
     plates: tuple[Plate, ...]
     reason: str = ""
     terms: str = ""
-    gain: int = DIFFERENCE_GAIN
 
 
 def hang(log: Log, examples: Iterable[Example], source: ImageSource, most: int) -> Gallery:
@@ -76,11 +77,12 @@ def _plate(log: Log, example: Example, source: ImageSource) -> Plate:
     if height * width > MOST_PIXELS:
         raise PerturbError(f"an image of {width}×{height}: up to {MOST_PIXELS:,} pixels are shown")
     adversarial = adversarial_pixels(log, clean, example.attempt.leaf)
-    difference = enlarge_difference(clean, adversarial)
+    gain = MIDDLE // max(1, min(example.attempt.leaf.linf_u8, MIDDLE))
+    difference = enlarge_difference(clean, adversarial, gain)
     shown = [_fit(clean), _fit(adversarial), _fit(difference, exact=True)]
     uris = [_uri(pixels) for pixels in shown]
     high, wide, _ = shown[0].shape
-    return Plate(example, wide, high, (high, wide) != (height, width), *uris)
+    return Plate(example, wide, high, (high, wide) != (height, width), gain, *uris)
 
 
 def _fit(pixels: Pixels, *, exact: bool = False) -> Pixels:
