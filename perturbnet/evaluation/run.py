@@ -23,7 +23,7 @@ from perturbnet.evaluation.networks import (
 from perturbnet.evaluation.plan import Plan, build_plan, record_plan
 from perturbnet.evaluation.scanning import list_candidates
 from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key, require_fixed_cap
-from perturbnet.evaluation.weights_files import find_weights
+from perturbnet.evaluation.weights_files import HubAccess, find_weights
 from perturbnet.identity import load_hotkey
 from perturbnet.ledger.folders import make_folder
 from perturbnet.validator.startup import build_rules
@@ -69,7 +69,7 @@ def prepare(request: Request, progress: Callable[[int, int], None]) -> Prepared:
 
     Args:
         request: what is asked for.
-        progress: told (pictures read, in all) the first time that a folder is looked at.
+        progress: told how much of a download, and then of the folder, was read, and of how much.
 
     Raises:
         ConfigError, ArtifactMissing, ModelError: the model; see `weights_files`, `networks`, `engines`.
@@ -81,7 +81,7 @@ def prepare(request: Request, progress: Callable[[int, int], None]) -> Prepared:
     require_fixed_cap(settings)
     require_attacks(request.attacks)
     _require_ours(out)
-    network = _describe(request)
+    network = _describe(request, progress)
     make_folder(out)
     recorded = record_images(
         out,
@@ -134,11 +134,12 @@ def open_evaluation(prepared: Prepared) -> Iterator[Session]:
         yield session
 
 
-def _describe(request: Request) -> Network:
+def _describe(request: Request, progress: Callable[[int, int], None]) -> Network:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    hubs = [request.settings.cache_dir / "hub", Path(HF_HUB_CACHE)]
-    weights = find_weights(request.model, request.arch, hubs, fetch=request.fetch)
+    caches = (request.settings.cache_dir / "hub", Path(HF_HUB_CACHE))
+    access = HubAccess(caches, request.fetch, request.settings.hf_token, progress=progress)
+    weights = find_weights(request.model, request.arch, access)
     folders: list[str] = []
     if request.choices.labels == FOLDERS:
         found, _ = list_candidates(request.images)

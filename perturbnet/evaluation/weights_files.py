@@ -11,7 +11,7 @@ github.com/huggingface/safetensors, README; timm's `models/_hub.py` for config.j
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.weights import PinnedWeights, hub_weights
-from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
+from perturbnet.errors import ArtifactMissing, ConfigError, HubRefused, ModelError
 
 SUFFIX = ".safetensors"
 TIMM = "timm:"
@@ -57,24 +57,38 @@ class WeightsFile:
             raise ModelError(f"{self.path} is not a safetensors file: {error}") from None
 
 
-def find_weights(model: str, arch: str | None, hubs: Sequence[Path], *, fetch: bool = False) -> WeightsFile:
+@dataclass(frozen=True)
+class HubAccess:
+    """Hub caches on this machine, as huggingface_hub lays them out; and whether the hub itself may be asked.
+
+    What is fetched goes into the first cache. `endpoint` None is HF_ENDPOINT, else the public hub. `progress`
+    is told (bytes there, bytes in all).
+    """
+
+    caches: Sequence[Path] = ()
+    fetch: bool = False
+    token: str | None = None
+    endpoint: str | None = None
+    progress: Callable[[int, int], None] = lambda _done, _of: None
+
+
+def find_weights(model: str, arch: str | None, access: HubAccess) -> WeightsFile:
     """Find what `--model` names.
 
     Args:
         model: `timm:NAME`, or the path of a safetensors file.
         arch: `--arch`; wins over what a file says of itself.
-        hubs: hub caches, as huggingface_hub lays them out; the first is where `fetch` writes.
-        fetch: ask the hub for what no cache has.
+        access: where hub files lie, and whether what is missing is fetched.
 
     Raises:
         ConfigError: neither of the two; a name that timm does not know.
         ArtifactMissing: no such file, or no cache has the weights; the hint says how to get them.
-        DigestMismatch, ArtifactError: see `classifier.weights.hub_weights`.
+        DigestMismatch, ArtifactError: see `classifier.weights.hub_weights` and `bootstrap.fetching`.
         ModelError: a file that is not safetensors.
 
     """
     if model.startswith(TIMM):
-        return _find_timm(model.removeprefix(TIMM), hubs, fetch=fetch)
+        return _find_timm(model.removeprefix(TIMM), access)
     path = Path(model).expanduser()
     if path.suffix != SUFFIX:
         allowed = f"{TIMM}NAME, or a file that ends in {SUFFIX} (pickles are never opened)"
@@ -86,17 +100,17 @@ def find_weights(model: str, arch: str | None, hubs: Sequence[Path], *, fetch: b
     return WeightsFile(path, sha256_file(path), arch or stated, config)
 
 
-def _find_timm(name: str, hubs: Sequence[Path], *, fetch: bool) -> WeightsFile:
+def _find_timm(name: str, access: HubAccess) -> WeightsFile:
     repository = _repository(name)
     wanted = PinnedWeights(repository, "", HUB_FILE, None, None)
     try:
-        path, sha256 = hub_weights(wanted, hubs)
+        path, sha256 = hub_weights(wanted, access.caches)
     except ArtifactMissing as error:
-        if not fetch:
+        if not access.fetch:
             hint = _HOW.format(repository=repository)
             raise ArtifactMissing(f"the weights {repository} are in no hub cache here", hint=hint) from error
-        _fetch(repository, hubs[0])
-        path, sha256 = hub_weights(wanted, hubs[:1])
+        _fetch(repository, access)
+        path, sha256 = hub_weights(wanted, access.caches[:1])
     return WeightsFile(path, sha256, name, _read_config(path), repository)
 
 
@@ -116,16 +130,30 @@ def _repository(name: str) -> str:
     return str(repository)
 
 
-def _fetch(repository: str, hub: Path) -> None:
-    """Bring the weights and their configuration from the hub into a cache."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+def _fetch(repository: str, access: HubAccess) -> None:
+    """Bring the newest weights and their configuration into the first cache, every byte hashed."""
+    from perturbnet.bootstrap.connection import Hub, Pace
+    from perturbnet.bootstrap.fetching import fetch
+    from perturbnet.bootstrap.hub import list_snapshot
 
-    try:
-        for name in (HUB_FILE, CONFIG_FILE):
-            hf_hub_download(repository, name, cache_dir=hub)
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        raise ArtifactMissing(f"{repository} was not fetched from the hub: {error}") from error
+    endpoint, token = access.endpoint, access.token
+    what = f"model {repository}, its commits"
+    listed, _ = Hub.open(endpoint, token).read_json(f"/api/models/{repository}/commits/main", what, Pace())
+    newest = listed[0] if isinstance(listed, list) and listed else None
+    commit = newest.get("id") if isinstance(newest, dict) else None
+    if not isinstance(commit, str):
+        raise HubRefused(f"{repository}: the hub names no commit of it")
+    snapshot = list_snapshot(repository, "model", commit, endpoint=endpoint, token=token)
+    for name in (HUB_FILE, CONFIG_FILE):
+        fetch(
+            snapshot.file(name),
+            snapshot,
+            access.caches[0],
+            report=lambda state: access.progress(state.done, state.total),
+            caches=access.caches[1:],
+            endpoint=endpoint,
+            token=token,
+        )
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from perturbnet.classifier.weights import reference_weights
 from perturbnet.errors import DigestMismatch, ModelError
 from perturbnet.evaluation.engines import Judged, PlainEngine, open_network
 from perturbnet.evaluation.networks import Choices, Network, describe_network
-from perturbnet.evaluation.weights_files import find_weights
+from perturbnet.evaluation.weights_files import HubAccess, find_weights
 from tests.fakes import texture
 from tests.unit.evaluation.pictures import write_weights
 
@@ -27,7 +27,7 @@ COMPILABLE = Choices(size=64, kernel="bicubic", crop_pct="1", mean=("0.5",) * 3,
 
 def network_of(folder: Path, name: str, choices: Choices | None = None) -> Network:
     path = write_weights(folder / f"{name}.safetensors", name)
-    return describe_network(find_weights(str(path), None, []), choices or Choices(size=64), [])
+    return describe_network(find_weights(str(path), None, HubAccess()), choices or Choices(size=64), [])
 
 
 def open_one(folder: Path, name: str, choices: Choices | None = None) -> Judged:
@@ -105,7 +105,7 @@ def test_a_damaged_artefact_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_reference_weights_compile_to_the_networks_own_artefact(tmp_path: Path) -> None:
-    weights = find_weights(str(reference_weights()[0]), "perturb_efficientnetv2_reference", [])
+    weights = find_weights(str(reference_weights()[0]), "perturb_efficientnetv2_reference", HubAccess())
     judged = open_network(describe_network(weights, Choices(), []), tmp_path, device="cpu")
     assert judged.engine.model_digest == read_pins("reference.json")["artefact"]["sha256"]
 

@@ -16,7 +16,8 @@ from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_classes, imagenet_labels
 from perturbnet.errors import ArtifactMissing, ConfigError, DatasetError, DigestMismatch, ModelError
 from perturbnet.evaluation.networks import Choices, class_finder, describe_network
-from perturbnet.evaluation.weights_files import find_weights
+from perturbnet.evaluation.weights_files import HubAccess, find_weights
+from tests.hub_server import HubServer
 from tests.unit.evaluation.pictures import write_weights
 
 NAMES = ("a", "b", "c", "d")
@@ -38,8 +39,8 @@ def in_a_hub(hub: Path, *, classes: int = 1000, blob: str = "") -> Path:
 
 def test_a_file_says_its_own_architecture_and_the_option_wins(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "w.safetensors", "test_resnet")
-    assert find_weights(str(path), None, []).architecture == "test_resnet"
-    assert find_weights(str(path), "resnet18", []).architecture == "resnet18"
+    assert find_weights(str(path), None, HubAccess()).architecture == "test_resnet"
+    assert find_weights(str(path), "resnet18", HubAccess()).architecture == "resnet18"
 
 
 def test_config_json_beside_the_file_is_read(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_config_json_beside_the_file_is_read(tmp_path: Path) -> None:
         },
     }
     path = write_weights(tmp_path / "w.safetensors", "test_resnet", config=stated)
-    network = describe_network(find_weights(str(path), None, []), Choices(), [])
+    network = describe_network(find_weights(str(path), None, HubAccess()), Choices(), [])
     assert network.labels == NAMES
     form = network.transform
     assert (form.size, form.crop_pct, form.mean, form.kernel) == (
@@ -68,7 +69,7 @@ def test_config_json_beside_the_file_is_read(tmp_path: Path) -> None:
 def test_what_the_user_says_wins(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "w.safetensors", "test_vit")
     said = Choices(None, 160, "bilinear", ".75", "squash", (".5", "0.25", "1"), ("1", "1.0", "1"))
-    form = describe_network(find_weights(str(path), None, []), said, []).transform
+    form = describe_network(find_weights(str(path), None, HubAccess()), said, []).transform
     assert (form.size, form.kernel, form.crop_pct, form.resize) == (160, "bilinear", "0.75", "squash")
     assert form.mean == ("0.5", "0.25", "1.0")
 
@@ -77,34 +78,36 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     path.write_bytes(pickle.dumps({"state_dict": 1}))
     with pytest.raises(ConfigError, match="pickles are never opened"):
-        find_weights(str(path), "resnet18", [])
+        find_weights(str(path), "resnet18", HubAccess())
     disguised = path.rename(tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="is not a safetensors file"):
-        find_weights(str(disguised), "resnet18", [])
+        find_weights(str(disguised), "resnet18", HubAccess())
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactMissing, match="do not exist"):
-        find_weights(str(tmp_path / "none.safetensors"), None, [])
+        find_weights(str(tmp_path / "none.safetensors"), None, HubAccess())
     with pytest.raises(ConfigError, match="timm:no_such_network"):
-        find_weights("timm:no_such_network", None, [])
+        find_weights("timm:no_such_network", None, HubAccess())
     with pytest.raises(ArtifactMissing, match=r"timm/test_resnet\.r160_in1k are in no hub cache") as caught:
-        find_weights("timm:test_resnet", None, [tmp_path])
+        find_weights("timm:test_resnet", None, HubAccess([tmp_path]))
     assert "--fetch" in caught.value.hint
 
 
 def test_a_file_without_an_architecture_asks_for_it(tmp_path: Path) -> None:
     save_file({"fc.weight": torch.zeros(4, 4)}, tmp_path / "w.safetensors")
-    weights = find_weights(str(tmp_path / "w.safetensors"), None, [])
+    weights = find_weights(str(tmp_path / "w.safetensors"), None, HubAccess())
     with pytest.raises(ConfigError, match="--arch"):
         describe_network(weights, Choices(), [])
-    named = find_weights(str(tmp_path / "w.safetensors"), "nonsense", [])
+    named = find_weights(str(tmp_path / "w.safetensors"), "nonsense", HubAccess())
     with pytest.raises(ConfigError, match="nonsense"):
         describe_network(named, Choices(), [])
 
 
 def test_a_hub_cache_is_verified_and_gives_imagenets_names(tmp_path: Path) -> None:
-    weights = find_weights("timm:test_resnet", None, [tmp_path / "empty", in_a_hub(tmp_path / "hub")])
+    weights = find_weights(
+        "timm:test_resnet", None, HubAccess([tmp_path / "empty", in_a_hub(tmp_path / "hub")])
+    )
     network = describe_network(weights, Choices(), [])
     assert (weights.origin, network.transform.crop_pct) == ("timm/test_resnet.r160_in1k", "0.5")
     assert network.labels == imagenet_labels()
@@ -113,12 +116,34 @@ def test_a_hub_cache_is_verified_and_gives_imagenets_names(tmp_path: Path) -> No
 
 def test_a_hub_file_that_is_not_its_blob_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch):
-        find_weights("timm:test_resnet", None, [in_a_hub(tmp_path, blob="0" * 64)])
+        find_weights("timm:test_resnet", None, HubAccess([in_a_hub(tmp_path, blob="0" * 64)]))
+
+
+def test_what_no_cache_has_is_fetched_from_the_hub_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    data = write_weights(tmp_path / "w.safetensors", "test_resnet", classes=1000).read_bytes()
+    config = json.dumps({"architecture": "test_resnet", "pretrained_cfg": {"crop_pct": 0.5}}).encode()
+    told: list[tuple[int, int]] = []
+    with HubServer() as hub:
+        hub.add("model", "timm/test_resnet.r160_in1k", {"model.safetensors": data, "config.json": config})
+        access = HubAccess(
+            [tmp_path / "hub"], fetch=True, endpoint=hub.endpoint, progress=lambda *at: told.append(at)
+        )
+        weights = find_weights("timm:test_resnet", None, access)
+        assert find_weights("timm:test_resnet", None, access) == weights
+        assert hub.count("store", "model.safetensors") == 1
+    assert weights.path.read_bytes() == data
+    assert weights.config["pretrained_cfg"] == {"crop_pct": 0.5}
+    assert (len(data), len(data)) in told
+    offline = HubAccess([tmp_path / "hub"])
+    assert find_weights("timm:test_resnet", None, offline).sha256 == weights.sha256
 
 
 def test_every_tensor_comes_from_the_file(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "w.safetensors", "test_vit")
-    loaded = describe_network(find_weights(str(path), None, []), Choices(), []).load()
+    loaded = describe_network(find_weights(str(path), None, HubAccess()), Choices(), []).load()
     torch.manual_seed(1)
     expected = timm.create_model("test_vit", num_classes=4).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
@@ -137,7 +162,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> Non
         state["more"] = torch.zeros(1)
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "w.safetensors")
     network = describe_network(
-        find_weights(str(tmp_path / "w.safetensors"), "test_resnet", []), Choices(), []
+        find_weights(str(tmp_path / "w.safetensors"), "test_resnet", HubAccess()), Choices(), []
     )
     with pytest.raises(ModelError, match="does not fit test_resnet"):
         network.load()
@@ -146,11 +171,11 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> Non
 def test_another_head_is_refused(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "w.safetensors", "test_resnet")
     with pytest.raises(ModelError, match=r"no tensor head\.weight"):
-        describe_network(find_weights(str(path), "test_vit", []), Choices(), [])
+        describe_network(find_weights(str(path), "test_vit", HubAccess()), Choices(), [])
 
 
 def test_the_names_of_classes(tmp_path: Path) -> None:
-    weights = find_weights(str(write_weights(tmp_path / "w.safetensors", "test_resnet")), None, [])
+    weights = find_weights(str(write_weights(tmp_path / "w.safetensors", "test_resnet")), None, HubAccess())
 
     def labels(text: str | None, folders: tuple[str, ...] = ()) -> tuple[str, ...]:
         return describe_network(weights, Choices(labels=text), folders).labels
