@@ -6,7 +6,7 @@ translates, for the validator that writes the leaves and for the auditor that re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -33,15 +33,22 @@ class Terms:
 
 
 def build_terms(
-    challenge: ChallengeLeaf, config: ConfigLeaf, rules: RulesLeaf, metagraph: MetagraphLeaf
+    challenge: ChallengeLeaf,
+    config: ConfigLeaf,
+    rules: RulesLeaf,
+    metagraph: MetagraphLeaf,
+    *,
+    neurons: Mapping[int, Neuron] | None = None,
 ) -> Terms:
     """Put together what the leaves say that a challenge refers to.
+
+    `neurons` are those of `metagraph` where they were read before: a snapshot serves thousands of challenges.
 
     Raises:
         LedgerCorrupt: the metagraph leaf does not list a miner that was asked, or the rules are none.
 
     """
-    known = {neuron.uid: neuron for neuron in read_metagraph(metagraph).neurons}
+    known = read_neurons(metagraph) if neurons is None else neurons
     missing = sorted(set(challenge.asked) - set(known))
     if missing:
         raise LedgerCorrupt(f"round {challenge.round}: uids {missing} are not in its metagraph leaf")
@@ -53,6 +60,11 @@ def build_terms(
         model_digest=config.model_digest,
         targets=tuple(Target(neuron.uid, neuron.hotkey, neuron.ip, neuron.port) for neuron in asked),
     )
+
+
+def read_neurons(leaf: MetagraphLeaf) -> dict[int, Neuron]:
+    """The neurons of a snapshot by uid. Raises `LedgerCorrupt` as `read_metagraph`."""
+    return {neuron.uid: neuron for neuron in read_metagraph(leaf).neurons}
 
 
 def read_gates(leaf: RulesLeaf) -> Rules:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from perturbnet.chain import Neuron
 from perturbnet.errors import LedgerCorrupt
 from perturbnet.ledger import Entry, Leaf, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf
-from perturbnet.terms import Terms, build_terms
+from perturbnet.terms import Terms, build_terms, read_neurons
 
 AnyLeaf = TypeVar("AnyLeaf", bound=Leaf)
 
@@ -57,6 +58,7 @@ class Contexts:
 
     log: Log
     _known: dict[type[Leaf], tuple[int, Leaf]] = field(default_factory=dict)
+    _neurons: tuple[MetagraphLeaf, dict[int, Neuron]] | None = None
 
     def leaf_at(self, position: int, kind: type[AnyLeaf]) -> AnyLeaf:
         """One leaf. Raises `LedgerCorrupt` where it is of another kind, or there is none."""
@@ -77,7 +79,10 @@ class Contexts:
     def terms_of(self, leaf: ChallengeLeaf) -> Terms:
         """What a challenge was sent under. Raises `LedgerCorrupt`."""
         config, rules = self.config_of(leaf), self.leaf_at(leaf.rules, RulesLeaf)
-        return build_terms(leaf, config, rules, self.leaf_at(leaf.metagraph, MetagraphLeaf))
+        metagraph = self.leaf_at(leaf.metagraph, MetagraphLeaf)
+        if self._neurons is None or self._neurons[0] is not metagraph:
+            self._neurons = metagraph, read_neurons(metagraph)
+        return build_terms(leaf, config, rules, metagraph, neurons=self._neurons[1])
 
 
 def read_rounds(entries: Iterable[Entry], *, stop: int) -> Iterator[LoggedRound]:

@@ -119,11 +119,17 @@ def encoding_of(mode: Mode) -> dict[str, Any]:
     options: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": 3,
-        "use_dictionary": [column.name for column in columns_of(mode) if column.kind == "string"],
     }
-    if mode is Mode.DELTA:  # ascending numbers: only the gaps are kept, in few bits
-        options["column_encoding"] = {"positions.list.element": "DELTA_BINARY_PACKED"}
-    return options
+    words = [column.name for column in columns_of(mode) if column.kind == "string"]
+    if mode is Mode.FULL:
+        return options | {"use_dictionary": words}
+    positions, changes = "positions.list.element", "changes.list.element"
+    return options | {
+        # Ascending numbers: only the gaps are kept. Changes are a few levels, again and again.
+        "column_encoding": {positions: "DELTA_BINARY_PACKED"},
+        "use_dictionary": [*words, changes],
+        "write_statistics": [column.name for column in COMMON],
+    }
 
 
 def _feature(column: Column) -> Any:  # noqa: ANN401 - a feature of `datasets`, which has no types
