@@ -75,7 +75,7 @@ def attacks(  # noqa: PLR0913 - one for each option
     picture: Path | None,
     json_file: str | None,
 ) -> None:
-    r"""Compare attacks: score at time budgets, success, changed values, passes, late answers.
+    """Compare attacks: score at time budgets, success, changed values, passes, late answers.
 
     Challenges are drawn as validators draw them, from rows the network was not trained on, and every
     answer is verified as a validator would. One run of each attack on each image gives the score at
@@ -86,7 +86,7 @@ def attacks(  # noqa: PLR0913 - one for each option
     perturb bench attacks --against all --picture scores.svg    everything, half an hour and more
     perturb bench attacks --attack mine --against exchange      your own, by entry point
     perturb bench attacks --attack my_file:MyAttack             your own, not installed yet
-    """
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.attack_bench.contenders import contender_names, expand, open_contender
     from perturbnet.attack_bench.metering import Costs
     from perturbnet.attack_bench.running import Plan, run_plan

@@ -38,7 +38,7 @@ def miner_bench(
     profile: str | None,
     json_file: str | None,
 ) -> None:
-    r"""Measure this machine as a miner: what a pass costs, and the score at several time-outs.
+    """Measure this machine as a miner: what a pass costs, and the score at several time-outs.
 
     Real searches with the real model, judged by the verifier; each lasts as long as the longest time-out. Run
     it while nothing else runs.
@@ -46,7 +46,7 @@ def miner_bench(
     \b
     perturb miner bench                            8 challenges, 20 s each
     perturb miner bench --at-once 4 --n 12         with several validators asking at once
-    """
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.config import load_settings
 
     named = {"PERTURB_PROFILE": profile, "PERTURB_ATTACK": attack_name}

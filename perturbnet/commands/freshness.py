@@ -46,7 +46,7 @@ def freshness(  # noqa: PLR0913 - one for each option
     robust: bool,
     json_file: str | None,
 ) -> None:
-    r"""Let a miner try to live from prepared answers, and compare it with one that searches.
+    """Let a miner try to live from prepared answers, and compare it with one that searches.
 
     It has attacked every picture in advance, as it is and mirrored, and warps what it prepared to the
     challenge. `cached` sends that as it is, `amplified` multiplies it until it is accepted, `robust` prepared
@@ -55,7 +55,7 @@ def freshness(  # noqa: PLR0913 - one for each option
     \b
     perturb bench freshness --n 8                  a first look, minutes
     perturb bench freshness --cut 0 62             with milder ranges
-    """
+    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.challenges import FRESHNESS_RANGES, FreshnessRanges
     from perturbnet.config import load_settings
 
