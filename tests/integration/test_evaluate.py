@@ -12,12 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.datasets import open_source
 from perturbnet.images import encode_png
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
+from perturbnet.outputs.statistics import count_log
 from perturbnet.transparency.bundle import open_bundle
 from tests.unit.evaluation.pictures import write_folder, write_weights
 
@@ -114,3 +116,6 @@ def test_the_reference_network_on_its_own_pictures(tmp_path: Path) -> None:
     assert (found["statistics"]["images"], found["statistics"]["labelled"]) == (3, 3)
     assert found["audit"]["findings"] == []
     assert found["audit"]["checked"]["labels recomputed"] == found["statistics"]["accepted"]
+    with open_bundle(tmp_path / "out" / "bundle") as bundle:
+        counted = count_log(bundle, found["plan"]["model_digest"])
+    assert msgspec.to_builtins(counted) == found["statistics"]

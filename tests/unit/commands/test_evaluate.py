@@ -47,6 +47,9 @@ def test_the_virtual_clock_gives_the_same_numbers_again(tmp_path: Path, model: P
         assert done.exit_code == 0, done.output
         assert "not bit-reproducible" in done.output
         assert "nothing found" in done.output
+        page = (tmp_path / name / "report.html").read_text()
+        assert "not bit-reproducible" in page
+        assert "an offline evaluation has no chain" in page
     assert answers(tmp_path / "a") == answers(tmp_path / "b")
     assert len(answers(tmp_path / "a")) == 2
 
@@ -108,3 +111,4 @@ def test_help_teaches() -> None:
     text = run("--help").output
     assert "safetensors" in text
     assert "the same command goes on" in text
+    assert "\\b" not in text
