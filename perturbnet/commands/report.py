@@ -55,7 +55,7 @@ def report(  # noqa: PLR0913 - one for each option
     audit` does that. Pictures need the data set that `perturb bootstrap` prepared, and are shown only where
     their pixels have the digests in the log; without it the page says so.
 
-    Exit code 3: the log is not what its digests say.
+    Exit code 3: there is no log, or it is not what its digests say.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.outputs.report import Wish, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle
@@ -86,6 +86,7 @@ def _open_pictures(
     from perturbnet.datasets.reference import REPOSITORY
     from perturbnet.errors import PerturbError
     from perturbnet.evaluation import open_images
+    from perturbnet.outputs.report import NO_SOURCE
 
     settings = audit_settings(profile, None)
     try:
@@ -94,7 +95,8 @@ def _open_pictures(
         name = "reference" if repository == REPOSITORY and profile is None else settings.profile
         return open_source(name, cache_dir=settings.cache_dir), ""
     except PerturbError as error:
-        return None, error.diagnostics()
+        click.echo(f"perturb: without pictures: {error.diagnostics()}", err=True)
+        return None, NO_SOURCE
 
 
 def _named(bundle: str) -> str:

@@ -10,6 +10,15 @@ Rules
 
 from perturbnet.outputs.report.page import Report, render_report
 from perturbnet.outputs.report.summary import encode_summary
-from perturbnet.outputs.report.writing import Wish, given, make_report, write_report
+from perturbnet.outputs.report.writing import NO_SOURCE, Wish, given, make_report, write_report
 
-__all__ = ["Report", "Wish", "encode_summary", "given", "make_report", "render_report", "write_report"]
+__all__ = [
+    "NO_SOURCE",
+    "Report",
+    "Wish",
+    "encode_summary",
+    "given",
+    "make_report",
+    "render_report",
+    "write_report",
+]

@@ -19,7 +19,7 @@ from PIL import Image
 from perturbnet.audit.rounds import Log
 from perturbnet.contact_sheet import enlarge_difference
 from perturbnet.datasets import ImageSource
-from perturbnet.errors import PerturbError
+from perturbnet.errors import BundleError, PerturbError
 from perturbnet.images import Pixels, encode_png
 from perturbnet.outputs.dataset.licences import licence_of
 from perturbnet.outputs.pictures import adversarial_pixels, clean_pixels, require_source
@@ -63,11 +63,18 @@ def hang(log: Log, examples: Iterable[Example], source: ImageSource, most: int) 
         try:
             plates.append(_plate(log, example, source))
         except PerturbError as error:
-            reason = error.diagnostics()
+            reason = _reason(error)
         else:
             licence = licence_of(example.round.config.dataset)
             terms = terms or ("" if licence.pictures else licence.terms)
     return Gallery(tuple(plates), "" if plates else reason, terms)
+
+
+def _reason(error: PerturbError) -> str:
+    """Why there is no picture, for a page that others read: no place of this machine is named."""
+    if isinstance(error, BundleError):
+        return "The log does not publish the answers’ changes (any more), or they are damaged."
+    return f"{error.message[:1].upper()}{error.message[1:]}."
 
 
 def _plate(log: Log, example: Example, source: ImageSource) -> Plate:
