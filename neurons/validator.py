@@ -7,6 +7,7 @@ perturb validator run              the same
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -98,6 +99,7 @@ class Validator:
             await self.publication.run()
         else:
             forget_old_deltas(self.rounds.journal, self.settings.keep_deltas_rounds)
+        gc.collect()  # else what a round leaves in cycles, images among it, adds up over many rounds
         return True
 
     async def _attempt(self, work: Callable[[], Awaitable[bool]]) -> bool:
@@ -178,6 +180,7 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         )
         chain.observe = validator.watch.chain_called
         validator.watch.start()
+        gc.freeze()  # what is there now stays; a collection need not look at it
         try:
             async with validator.watchdog.watching():
                 await run_or_stop(validator.loop(), stop)

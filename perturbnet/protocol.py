@@ -30,6 +30,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -224,6 +225,7 @@ def response_limit_bytes(height: int, width: int) -> int:
     return 4 * ((png + 2) // 3) + 4096
 
 
+_ANY_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 _STRUCTURE = re.compile(rb'["\[\]{},:]')
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
 
@@ -235,7 +237,9 @@ def read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value; the caller 
         MessageError: `Reject.BAD_MESSAGE`, naming what is wrong.
 
     """
-    _check_structure(data)
+    value = _read_plain(data, keys=_check_structure(data))
+    if value is not None:
+        return value
     try:
         return json.loads(
             data.decode("utf-8"),
@@ -250,13 +254,47 @@ def read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value; the caller 
         raise _bad(f"not JSON: {error.msg} at character {error.pos}") from None
 
 
-def _check_structure(data: bytes) -> None:
-    position = depth = 0
+def _read_plain(data: bytes, *, keys: int) -> Any:  # noqa: ANN401 - any JSON value
+    """The value, five times as fast; None where it cannot be told that the rules of `read_json` are kept.
+
+    pydantic's parser keeps the last of two equal keys, which shows in their number, and reads numbers that
+    are too large; what it refuses is named by the slow way.
+    """
+    if keys < 0 or b"\\" in data:
+        return None
+    try:
+        value = _ANY_JSON.validate_json(data)
+    except ValidationError:
+        return None
+    return value if _count_keys(value) == keys else None
+
+
+def _count_keys(value: object) -> float:
+    """The keys of all objects in a value; NaN if it holds a number that is not finite."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_keys, value))
+    return math.nan if isinstance(value, float) and not math.isfinite(value) else 0
+
+
+def _check_structure(data: bytes) -> int:
+    """The number of colons outside strings, -1 if anything between two tokens is longer than a number may be.
+
+    Raises:
+        MessageError: too many tokens, or too deep.
+
+    """
+    position = depth = colons = 0
+    plain = True
     for _ in range(MAX_TOKENS):
         token = _STRUCTURE.search(data, position)
+        end = token.start() if token else len(data)
+        plain = plain and end - position <= MAX_NUMBER_CHARACTERS
         if token is None:
-            return
+            return colons if plain else -1
         position = token.end()
+        colons += token[0] == b":"
         if token[0] == b'"':
             position = _end_of_string(data, position)
         elif token[0] in b"[{":

@@ -26,11 +26,13 @@ class Query:
     task_id: str
     challenge_id: str
     body: bytes
+    body_sha256: str  # hex; hashed once for all who are asked
 
     @classmethod
     def of(cls, challenge: AttackChallenge) -> Query:
         """Encode a challenge."""
-        return cls(challenge.task_id, challenge.challenge_id, protocol.encode(challenge))
+        body = protocol.encode(challenge)
+        return cls(challenge.task_id, challenge.challenge_id, body, protocol.body_digest(body))
 
 
 @dataclass(frozen=True, slots=True)

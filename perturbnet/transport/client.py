@@ -23,8 +23,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bittensor import http_auth
-
 from perturbnet import identity, protocol
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import Refused, Reject, TransportError
@@ -32,6 +30,7 @@ from perturbnet.protocol import Acknowledgement, AttackResponse
 from perturbnet.transport.addresses import check_address
 from perturbnet.transport.arrivals import Arrival, Delivery, Query, Target
 from perturbnet.transport.exchange import Caps, Post, Reply, post
+from perturbnet.transport.signatures import sign_request
 
 _log = logging.getLogger(__name__)
 _ACKNOWLEDGEMENT_REPLY_BYTES = 4096
@@ -123,8 +122,13 @@ class Client:
     async def _acknowledge(self, turns: asyncio.Semaphore, target: Target, message: Acknowledgement) -> None:
         async with turns:
             address = check_address(target.host, target.port, allow_private=self._allow_private)
+            body = protocol.encode(message)
             request = self.sign(
-                target, protocol.ACKNOWLEDGEMENT_PATH, protocol.encode(message), self.next_nonce()
+                target,
+                protocol.ACKNOWLEDGEMENT_PATH,
+                body,
+                body_sha256=protocol.body_digest(body),
+                nonce_ns=self.next_nonce(),
             )
             caps = Caps(_ACKNOWLEDGEMENT_REPLY_BYTES, self._limits.max_header_bytes)
             await post(address, request, caps=caps, clock=self._clock)
@@ -134,17 +138,19 @@ class Client:
         self._last_nonce_ns = max(self._last_nonce_ns + 1, self._clock.time_ns())
         return self._last_nonce_ns
 
-    def sign(self, target: Target, path: str, body: bytes, nonce_ns: int) -> Post:
+    def sign(self, target: Target, path: str, body: bytes, *, body_sha256: str, nonce_ns: int) -> Post:
         """Return a request signed for this target alone."""
-        headers = http_auth.sign(
-            self._keypair, method="POST", path=path, body=body, receiver_ss58=target.hotkey, nonce_ns=nonce_ns
+        headers = sign_request(
+            self._keypair, path=path, body_sha256=body_sha256, receiver=target.hotkey, nonce_ns=nonce_ns
         )
         return Post(path, headers, body)
 
     async def ask(self, target: Target, query: Query, nonce_ns: int, caps: Caps) -> Reply:
         """Send one query. Raises `Refused` with the code."""
         address = check_address(target.host, target.port, allow_private=self._allow_private)
-        request = self.sign(target, protocol.CHALLENGE_PATH, query.body, nonce_ns)
+        request = self.sign(
+            target, protocol.CHALLENGE_PATH, query.body, body_sha256=query.body_sha256, nonce_ns=nonce_ns
+        )
         return await post(address, request, caps=caps, clock=self._clock)
 
     def open(self, arrival: Arrival, reply: Reply, query: Query) -> Arrival:
@@ -201,16 +207,16 @@ class _Round:
     async def _exchange(self, target: Target, query: Query, expired: asyncio.Task[None]) -> Arrival:
         nonce_ns = self._client.next_nonce()
         started_s = self._clock.monotonic_s()
-        work = asyncio.create_task(self._client.ask(target, query, nonce_ns, self._caps))
-        await _until(expired, [work])
+        reply = await self._reply(target, query, nonce_ns, expired)
         ended_s = self._clock.monotonic_s()
         arrival = Arrival(
             target.uid, target.hotkey, Reject.TIMEOUT, _milliseconds(ended_s - started_s), str(nonce_ns)
         )
+        if reply is None:
+            return replace(arrival, detail="no complete response within the round's deadline")
+        if isinstance(reply, Refused):
+            return replace(arrival, reject=reply.reject, detail=reply.detail)
         try:
-            if work.cancelled():
-                return replace(arrival, detail="no complete response within the round's deadline")
-            reply = work.result()
             arrival = replace(
                 arrival, response_ms=_milliseconds(reply.received_s - started_s), body=reply.body
             )
@@ -219,6 +225,25 @@ class _Round:
             return self._client.open(arrival, reply, query)
         except Refused as refused:
             return replace(arrival, reject=refused.reject, detail=refused.detail)
+
+    async def _reply(
+        self, target: Target, query: Query, nonce_ns: int, expired: asyncio.Task[None]
+    ) -> Reply | Refused | None:
+        """What came, why it was refused, or None at the deadline.
+
+        A refusal is handed on, not raised again: raised here it would name this frame, and the frame the task
+        that keeps it, and what had been read until then would stay until the collector comes by.
+        """
+        work = asyncio.create_task(self._client.ask(target, query, nonce_ns, self._caps))
+        await _until(expired, [work])
+        if work.cancelled():
+            return None
+        error = work.exception()
+        if error is None:
+            return work.result()
+        if not isinstance(error, Refused):
+            raise error
+        return error.with_traceback(None)
 
 
 async def _until(expired: asyncio.Task[None], work: Sequence[asyncio.Task[Any]]) -> None:

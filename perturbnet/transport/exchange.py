@@ -23,7 +23,7 @@ from perturbnet.clock import Clock
 from perturbnet.errors import Refused, Reject
 from perturbnet.transport.addresses import Address
 
-_READ_BYTES = 65536
+_READ_BYTES = 262_144  # what asyncio takes from a socket at once
 _FRAMING_BYTES = 65536  # allowed on top of headers and body: chunk sizes, interim responses
 _MAX_HEADERS = 64
 _EXCERPT_BYTES = 300

@@ -61,7 +61,7 @@ class Judges:
 
     async def ask_model(self, work: Callable[[], T]) -> T:
         """Do on the model's thread what calls the model outside of a round's answers."""
-        return await asyncio.wrap_future(self.model.submit(work))
+        return await _result_of(*_submit(self.model, work))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Judging:
         self._unlabelled: dict[str, Pixels] = {}
         self._labelled: dict[str, Classification] = {}
         self._model_is_free = asyncio.Lock()
-        self._running: set[concurrent.futures.Future[object]] = set()
+        self._running: set[concurrent.futures.Future[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Take answers from now on."""
@@ -219,10 +219,27 @@ class Judging:
             self._labelled[digest] = word
 
     async def _run(self, pool: concurrent.futures.Executor, work: Callable[[], T]) -> T:
-        future = pool.submit(work)
-        self._running.add(future)  # type: ignore[arg-type]
+        future, found = _submit(pool, work)
+        self._running.add(future)
         future.add_done_callback(self._running.discard)
-        return await asyncio.wrap_future(future)
+        return await _result_of(future, found)
+
+
+def _submit(
+    pool: concurrent.futures.Executor, work: Callable[[], T]
+) -> tuple[concurrent.futures.Future[None], list[T]]:
+    """Begin the work; its result goes into the list, not the future.
+
+    asyncio ties a future of a pool to itself (its callbacks are kept and name it), so what it holds lives until
+    the collector comes by; here that would be images, of many rounds.
+    """
+    found: list[T] = []
+    return pool.submit(lambda: found.append(work())), found
+
+
+async def _result_of(future: concurrent.futures.Future[None], found: list[T]) -> T:
+    await asyncio.wrap_future(future)
+    return found[0]
 
 
 def room_for(clean: Pixels, batch: int) -> int:

@@ -60,6 +60,7 @@ class Horizon:
     def size_at(self, block: int, *, round_is_open: bool) -> int:
         """The largest cut between rounds before which no leaf is newer than `block`; blocks may only grow."""
         if not round_is_open and self.newest_block <= block:
+            self.cuts.clear()
             return self.looked_at
         while len(self.cuts) > 1 and self.cuts[1][1] <= block:
             self.cuts.popleft()
