@@ -81,7 +81,11 @@ class RangeWriter:
         import pyarrow.parquet as pq
 
         path = self._work / f"{split}-{self._range[0]:012d}.partial"
-        writer = pq.ParquetWriter(path, schema_of(self._mode), **encoding_of(self._mode))
+        try:
+            writer = pq.ParquetWriter(path, schema_of(self._mode), **encoding_of(self._mode))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         self._open[split] = _Open(path, writer)
         return self._open[split]
 
