@@ -23,6 +23,7 @@ from perturbnet.process import run_neuron, run_or_stop
 from perturbnet.telemetry import open_mirror
 from perturbnet.transport import Client, ClientLimits
 from perturbnet.validator import startup
+from perturbnet.validator.certificates import take_certificates
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.publication import Publication, forget_old_deltas, open_publication
@@ -94,6 +95,7 @@ class Validator:
         self.watch.round_closed(receipts, self.clock.monotonic_s() - started_s)
         self.watchdog.expect("setting weights", CHAIN_STEP_S)
         await self.weights.run()
+        take_certificates(self.rounds.journal, self.settings.state_dir)
         self.watchdog.expect("publishing the log", PUBLICATION_STEP_S)
         if self.publication is not None:
             await self.publication.run()
@@ -175,9 +177,8 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     )
     try:
         validator = await wire(settings, journal, chain, keypair)
-        log.info(
-            "Validator %s started on %s, netuid %d", keypair.ss58_address, settings.network, settings.netuid
-        )
+        named = keypair.ss58_address, settings.network, settings.netuid
+        log.info("Validator %s started on %s, netuid %d", *named)
         chain.observe = validator.watch.chain_called
         validator.watch.start()
         gc.freeze()  # what is there now stays; a collection need not look at it

@@ -17,6 +17,7 @@ from perturbnet import __version__
 from perturbnet.commands.audit import audit
 from perturbnet.commands.bench import bench
 from perturbnet.commands.bootstrap import bootstrap
+from perturbnet.commands.certify import certificate, certify
 from perturbnet.commands.data import data
 from perturbnet.commands.doctor import doctor
 from perturbnet.commands.env import env
@@ -314,6 +315,8 @@ main.add_command(status)
 main.add_command(doctor)
 main.add_command(web)
 main.add_command(evaluate)
+main.add_command(certify)
+main.add_command(certificate)
 
 
 @main.command()

@@ -30,6 +30,7 @@ weight); Howard, Ramdas, McAuliffe and Sekhon 2021, Ann. Statist. 49; Waudby-Smi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
@@ -44,7 +45,8 @@ GRID = 10**DIGITS
 LEVEL = "0.95"
 CLOPPER_PEARSON = "clopper-pearson"
 ANYTIME = "anytime-beta-binomial"
-MAX_TRIALS = 10**8
+MAX_TRIALS = 10**7  # a few seconds; a stranger's certificate may name any number
+_LEVEL = re.compile(r"0\.[0-9]{1,6}")
 _PRECISIONS = (40, 120)
 
 Bounds = tuple[Decimal, Decimal]
@@ -108,13 +110,11 @@ def _grid_bounds(excluded: Excluded, successes: int, trials: int, error: Fractio
 
 
 def _error_of(level: str) -> Fraction:
-    try:
-        error = 1 - Fraction(level)
-    except (ValueError, ZeroDivisionError):
-        error = Fraction(0)
-    if not 0 < error < 1:
-        raise OutputError(f"the level {level!r} is not between 0 and 1", hint="such as 0.95")
-    return error
+    if not _LEVEL.fullmatch(level) or not Fraction(level):
+        raise OutputError(
+            f"the level {level[:40]!r} is not between 0 and 1 with at most six digits", hint="such as 0.95"
+        )
+    return 1 - Fraction(level)
 
 
 def _lower(excluded: Excluded, k: int, n: int, error: Fraction) -> int:
