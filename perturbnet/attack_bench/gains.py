@@ -78,7 +78,12 @@ def outcomes(standings: Sequence[Standing], level: int) -> Outcomes:
 
 
 def paired_interval(
-    before: Outcomes, after: Outcomes, *, seed: int = 0, confidence: float = 0.95
+    before: Outcomes,
+    after: Outcomes,
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """The percentile interval of the mean gain, in shares of 1, over images and trainings together.
 
@@ -87,16 +92,15 @@ def paired_interval(
         after: (trainings, images) of as many trained ones, the same images.
         seed: of the resampling.
         confidence: of the interval.
+        resamples: how many.
 
     """
-    gains = after.astype(np.int8) - before.astype(np.int8)
+    gains = after.astype(np.float64) - before.astype(np.float64)
     trainings, images = gains.shape
     generator = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for resample in range(RESAMPLES):
-        chosen = generator.integers(0, trainings, trainings)
-        pairs = generator.integers(0, images, images)
-        means[resample] = gains[chosen][:, pairs].mean()
+    drawn = generator.multinomial(trainings, np.full(trainings, 1 / trainings), resamples)
+    pairs = generator.multinomial(images, np.full(images, 1 / images), resamples)
+    means = ((pairs @ gains.T) * drawn).sum(axis=1) / (images * trainings)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
