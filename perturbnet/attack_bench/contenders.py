@@ -12,12 +12,23 @@ import sys
 
 from perturbnet.attack_bench.fgsm import Fgsm
 from perturbnet.attacks import Attack, attack_names, open_attack
+from perturbnet.attacks.exchange import Exchange
+from perturbnet.attacks.protocol import FEWEST_VALUES
 from perturbnet.errors import AttackError
 
 PUBLIC = "public"
 _PEERS = "bench.attack_peers"
 _PEER_CLASSES = ("FoolboxFmn", "FoolboxFmnEliminated", "SigmaZeroEliminated", "Pdpgd")
-_OPPONENTS: dict[str, type[Attack]] = {Fgsm.name: Fgsm}
+
+
+class FewestValues(Exchange):
+    """`exchange` asked for as few changed values as the least level takes; see `AttackTask.per_value`."""
+
+    name = "exchange-values"
+    per_value = FEWEST_VALUES
+
+
+_OPPONENTS: dict[str, type[Attack]] = {Fgsm.name: Fgsm, FewestValues.name: FewestValues}
 
 
 def contender_names() -> list[str]:

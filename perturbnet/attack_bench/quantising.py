@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from perturbnet.attacks import AttackTask, Deadline, Oracle
-from perturbnet.attacks.ground import Change, Ground, cost
+from perturbnet.attacks.ground import Change, Ground, squares
 from perturbnet.attacks.protocol import Floats
 
 NOTHING = 1e-4  # levels: what a library left unchanged
@@ -32,7 +32,7 @@ def show_quantised(oracle: Oracle, task: AttackTask, change: Floats) -> Change |
     inside = np.stack([np.clip(form, -ground.flat, 255 - ground.flat).astype(np.int16) for form in whole])
     inside = inside[np.abs(inside).max(axis=1) > 0]
     flips = oracle.logits(ground.images(inside)).argmax(axis=1) != task.label_index
-    for form in sorted(inside[flips], key=lambda form: (int(np.abs(form).max()), cost(form))):
+    for form in sorted(inside[flips], key=lambda form: (int(np.abs(form).max()), squares(form))):
         if task.accepts(ground.images(form[None])[0]):
             accepted: Change = form
             return accepted

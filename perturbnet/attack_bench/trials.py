@@ -74,7 +74,8 @@ def run_trial(bench: Bench, attack: Attack, challenge: Challenge) -> dict[str, A
         meter.count(verifications=1)
         return judge.ask(pixels).reject is Reject.OK
 
-    bank = Bank(challenge.clean, accepts, meter.clock)
+    per_value = getattr(attack, "per_value", 0)  # what a contender holds for small
+    bank = Bank(challenge.clean, accepts, meter.clock, per_value)
     task = MeteredTask(
         clean=challenge.clean,
         label_index=challenge.label.index,
@@ -83,6 +84,10 @@ def run_trial(bench: Bench, attack: Attack, challenge: Challenge) -> dict[str, A
         seed=_number(challenge.clean_digest) % 2**32,
         min_ssim=float(bench.rules.min_ssim),
         min_psnr_db=float(bench.rules.min_psnr_db),
+        accept_cost_s=bench.costs.verification_s if bench.virtual else 0.0,
+        forward_cost_s=bench.costs.forward_s if bench.virtual else 0.0,
+        gradient_cost_s=bench.costs.forward_s + bench.costs.backward_s if bench.virtual else 0.0,
+        per_value=per_value,
         meter=meter,
     )
     started_s, wall_started_s = meter.clock.monotonic_s(), time.perf_counter()

@@ -19,40 +19,30 @@ there early, towards the right rival, and through the gates.
     7. exchange: at the best flip, steps that do least are taken back and fewer that do more are made;
        the number adapts; every candidate is judged in one batch
 
-It ends when nothing improves or the deadline comes; what is found is shown to the verifier as time goes on
-(`finds`). Design: attack.md. Momentum: Dong et al. 2018, arXiv:1710.06081.
+Steps 4, 6 and 7 are in `thinning`. Where a pass is so dear that only a few fit, the search is another:
+`scarce`. It ends when nothing improves or the deadline comes; what is found is shown to the verifier as time
+goes on (`finds`). Design: attack.md. Momentum: Dong et al. 2018, arXiv:1710.06081.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from perturbnet.attacks.finds import Finds, OutOfTime
-from perturbnet.attacks.ground import Ground, cost, price_for
-from perturbnet.attacks.line import WIDEST, Line
+from perturbnet.attacks.ground import Ground, price_for
+from perturbnet.attacks.line import Line
 from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Floats, Oracle
+from perturbnet.attacks.scarce import search_scarcely
+from perturbnet.attacks.thinning import Thinner
 
 RIVALS, CLIMBERS, PROBES = 5, 2, 2
 FLOOR_SIZES = (1.0, 0.67, 0.4, 0.2)  # shares of the linear price
 FLOOR_LEVELS = 4
 OPTIMISM = 1.3  # what steps add to the drop of margin that one gradient gives
 JITTER = 0.02  # so that two seeds make two images
-MEMORY = 0.7  # of the mean of directions, while thinning
 STEPS, HOPE = 10, 4.0  # give a level up when as many times the last step's gain would not do
 LONG_STEPS, LONG_HOPE, NEAR = 40, 20.0, 0.1  # near: share of the clean margin left
-EVENNESSES = (0.0, 1.0)
-DUEL_MARGIN = 1.05
-THINNING_ROUNDS, DUEL_ROUNDS, THINNING_STALLS, BLOCKED_ROUNDS = 60, 3, 8, 20
-PRICES = 4
-DEARER = 2.0
-LITTLE = 1 - 1e-4  # of the cost: an exchange that leaves more has stalled
-EXCHANGE_STALLS, EXCHANGE_SHARES = 6, (1.0, 0.5, 0.25, 0.1)
-NEARNESS = ((4, np.inf), (7, 1.5), (12, 1.1), (THINNING_ROUNDS, 1.02))  # of the best cost, by rounds
-PURSUIT_STALLS = 5
 ROOMY, PATIENCE = 0.5, 6  # try the level below when the cost is a share of what it allows; for so many rounds
-LEAST_GAIN = 2e-4  # of the cost: less is a stall
 
 
 class Exchange:
@@ -62,16 +52,17 @@ class Exchange:
 
     def run(self, oracle: Oracle, task: AttackTask, deadline: Deadline) -> AttackResult:
         """The smallest accepted change found by the deadline, or none."""
-        ground = Ground(task.clean)
+        ground = Ground(task.clean, task.per_value)
         finds = Finds(oracle, task, deadline, ground)
         reason = "nothing improves any more"
         try:
-            if task.levels:
+            if task.levels and not finds.scarce:
                 _Search(finds, ground, task).run()
+            if task.levels and finds.scarce:
+                search_scarcely(finds, ground, task)
         except OutOfTime:
             reason = "the deadline came"
-        if not deadline.passed:
-            finds.show()
+        finds.conclude()
         if finds.best is None:
             return AttackResult(None, 0, f"no flip: {reason}")
         (level, _), margin, change = finds.best
@@ -85,22 +76,28 @@ class _Search:
         self._finds, self._ground, self._task = finds, ground, task
         self._random = np.random.default_rng(task.seed)
         self._levels = list(task.levels)
+        self._thinner = Thinner(finds, ground)
         self._reached: dict[int, float] = {}  # least margin seen, by level
 
     def run(self) -> None:
         """All steps."""
         lines = self._look()  # 1
+        if not lines:
+            return
         self._floor(lines)  # 2
         level = self._settle(lines, self._least_level(lines))  # 3, 4
         if level is None:
             return
         while self._descends(lines, level):  # 5
             level -= 1
-        best = self._look_elsewhere(lines, level)  # 6
-        self._exchange(level, best)  # 7
+        best = self._thinner.look_elsewhere(lines, level)  # 6
+        self._thinner.exchange(level, best)  # 7
 
     def _look(self) -> list[Line]:
+        """Step 1; nothing where the first pass shows that passes are scarce."""
         logits = self._finds.logits(self._ground.nothing())[0]
+        if self._finds.scarce:
+            return []
         rivals = self._finds.rivals(logits)[: self._finds.afford("backward", RIVALS)]
         margins, gradients = self._finds.gradients(self._ground.nothing(len(rivals)), rivals)
         lines = []
@@ -145,7 +142,7 @@ class _Search:
     def _settle(self, lines: list[Line], lowest: int) -> int | None:
         """Step 4 from a level upwards, until what flips passes the gates."""
         for level in self._levels[self._levels.index(lowest) :]:
-            if self._thin(lines, level):
+            if self._thinner.thin(lines, level):
                 return level
         return None
 
@@ -155,10 +152,12 @@ class _Search:
         if below not in self._levels:
             return False
         useful = int(np.count_nonzero(lines[0].direction))
-        if self._cost_at(level) < ROOMY * useful * below**2 and self._thin(lines, below, PATIENCE):
+        if self._thinner.cost_at(level) < ROOMY * useful * below**2 and self._thinner.thin(
+            lines, below, PATIENCE
+        ):
             return True
         near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
-        return near and self._reach(lines, below, LONG_STEPS, LONG_HOPE) and self._thin(lines, below)
+        return near and self._reach(lines, below, LONG_STEPS, LONG_HOPE) and self._thinner.thin(lines, below)
 
     def _reach(self, lines: list[Line], level: int, steps: int, hope: float) -> bool:
         """Momentum sign steps at a level; whether any rival's margin fell below 0."""
@@ -182,127 +181,3 @@ class _Search:
         nearest = sorted(lines, key=lambda line: line.expect(level))[:CLIMBERS]
         unknown = [line for line in lines if line.steps < PROBES and line not in nearest]
         return (nearest + unknown)[: self._finds.afford("backward", len(lines))]
-
-    def _thin(self, lines: list[Line], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
-        """Step 4; lines end best first. Whether a flip at this level passes the gates."""
-        lines.sort(key=lambda line: (line.cost, line.expect(level)))
-        for line in lines:
-            line.width, line.cost, line.caution = WIDEST, np.inf, 0.0
-            line.price = line.price or price_for(line.direction, 0.5 * line.margins[0])
-        entered = duel = self._pair_up(lines, level)
-        stalls, last = 0, np.inf
-        for number in range(THINNING_ROUNDS):
-            for line in duel:
-                self._find_boundary(line, level)
-            duel = self._outrun(duel, number + 1)
-            now = self._cost_at(level)
-            stalls = 0 if now < last * (1 - LEAST_GAIN) else stalls + 1
-            last = min(last, now)
-            if stalls >= (THINNING_STALLS if np.isfinite(now) else patience):
-                break
-        best_last = sorted(entered, key=lambda line: line.cost, reverse=True)
-        lines[:] = {line.rival: line for line in [*lines, *best_last]}.values()
-        lines.sort(key=lambda line: line.cost)
-        return bool(np.isfinite(self._cost_at(level)))
-
-    def _pair_up(self, lines: list[Line], level: int) -> list[Line]:
-        """The best two rivals; above one level each evenly and all or nothing."""
-        duel = lines[: min(2, self._finds.afford("backward", 2))]
-        if level > 1:
-            duel = [replace(line, evenness=evenness) for line in duel for evenness in EVENNESSES]
-        return duel
-
-    def _look_elsewhere(self, lines: list[Line], level: int) -> Line:
-        """Step 6; the line of the best flip."""
-        best = lines[0]
-        for line in list(lines):
-            for direction in (line.start, line.direction):
-                for evenness in EVENNESSES if level > 1 else (1.0,):
-                    if line is lines[0] and direction is line.direction and evenness == line.evenness:
-                        continue
-                    other = replace(line, direction=direction, evenness=evenness, caution=lines[0].caution)
-                    other.price = price_for(direction, 0.5 * line.margins[0])
-                    best = other if self._pursue(other, level) else best
-        return best
-
-    def _pursue(self, line: Line, level: int) -> bool:
-        """Thin by one line for as long as it stays near the best; whether it became the best."""
-        line.width, line.cost = WIDEST, np.inf
-        found, stalls = self._cost_at(level), 0
-        for number in range(THINNING_ROUNDS):
-            before = line.cost
-            self._find_boundary(line, level)
-            stalls = 0 if line.cost < before * (1 - LEAST_GAIN) else stalls + 1
-            allowed = next(share for rounds, share in NEARNESS if number < rounds)
-            if stalls >= PURSUIT_STALLS or line.cost > allowed * found:
-                break
-        return self._cost_at(level) < found
-
-    def _outrun(self, duel: list[Line], rounds: int) -> list[Line]:
-        """Those that still have a chance: near the cheaper one at first, then that one alone."""
-        if rounds < DUEL_ROUNDS:
-            return duel
-        duel = sorted(duel, key=lambda line: line.cost)
-        near = [line for line in duel if line.cost <= DUEL_MARGIN * duel[0].cost]
-        return near if rounds < 2 * DUEL_ROUNDS else near[:1]
-
-    def _cost_at(self, level: int) -> float:
-        size = self._finds.size
-        return size[1] if size is not None and size[0] <= level else np.inf
-
-    def _find_boundary(self, line: Line, level: int) -> None:
-        """One batch of prices around the last; then the gradient at the cheapest flip joins the mean."""
-        count = self._finds.afford("forward", PRICES)
-        prices = line.price * np.geomspace(line.width, 1 / line.width, count) if count > 1 else [line.price]
-        dearness = self._dearness(line)
-        changes = np.stack(
-            [
-                self._ground.fill(line.direction, price, level, evenness=line.evenness, dearness=dearness)
-                for price in prices
-            ]
-        )
-        blocked = self._finds.blocked
-        margins = self._finds.margins(changes)
-        flips = np.flatnonzero(margins < 0)
-        at = int(flips[0]) if flips.size else len(prices) - 1
-        if flips.size:
-            line.cost = min(line.cost, cost(changes[at]))
-        line.aim(np.asarray(prices), margins)
-        self._heed_gates(line, self._finds.blocked > blocked)
-        _, gradients = self._finds.gradients(changes[at : at + 1], [line.rival])
-        line.learn(gradients[0], MEMORY)
-
-    def _heed_gates(self, line: Line, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
-        if blocked:
-            line.caution = max(0.5, line.caution * DEARER)
-            line.width = max(line.width, 1.2)
-        elif line.caution:
-            line.caution *= 0.95
-
-    def _dearness(self, line: Line) -> Floats | None:
-        if not line.caution:
-            return None
-        return (1 + np.float32(line.caution) * self._finds.gates.weights) / np.float32(1 + line.caution)
-
-    def _exchange(self, level: int, line: Line) -> None:
-        """Step 7."""
-        stalls, moves, direction = 0, 0.0, None
-        while stalls < EXCHANGE_STALLS:
-            change, before = self._finds.change, self._finds.size
-            if change is None:
-                return
-            margins, gradients = self._finds.gradients(change[None])
-            direction = gradients[0] if direction is None else 0.5 * direction + 0.5 * gradients[0]
-            moves = moves or np.count_nonzero(change) * 0.05
-            counts = sorted({max(1, int(moves * share)) for share in EXCHANGE_SHARES}, reverse=True)
-            counts = counts[: self._finds.afford("forward", len(counts))]
-            slack, dearness = -float(margins[0]), self._dearness(line)
-            swaps = [
-                self._ground.swap(change, direction, count, slack=slack, level=level, dearness=dearness)
-                for count in counts
-            ]
-            self._finds.margins(np.stack(swaps))
-            size = self._finds.size
-            moves = max(1.0, moves * (1.5 if size != before else 0.4))
-            gained = size is not None and before is not None and size < (before[0], before[1] * LITTLE)
-            stalls = 0 if gained else stalls + 1

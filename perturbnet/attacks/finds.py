@@ -2,12 +2,13 @@
 
 Rules
 - The verifier's word costs about a canonical pass. Until it has said yes once, every new best is shown at
-  once; after that at once only what is much smaller, the rest when no more than a tenth of the time has gone
-  into showing, or at the end.
+  once; after that at once only what is much smaller (of a lower level, where passes are scarce), the rest
+  when no more than a tenth of the time has gone into showing, or at the end.
 - A flip that the verifier refuses for want of margin raises the margin that the next one must have; a dense
   change may be refused by SSIM or PSNR instead, which a smaller one passes.
 - Time is looked at before each pass: one that would not end by the deadline, with a verification behind it,
-  is not begun. What a pass costs is what the last ones of its kind cost, by image.
+  is not begun. What a pass costs is what the last ones of its kind cost, by image; at first what the task
+  says. As long as there is no answer there is nothing to lose, and less is kept in hand.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.attacks.gates import Gates
-from perturbnet.attacks.ground import Change, Ground, cost
+from perturbnet.attacks.ground import Change, Ground, squares
 from perturbnet.attacks.protocol import AttackTask, Deadline, Floats, Oracle, Pixels
 
 SHARE_FOR_SHOWING = 0.1
 MUCH = 0.85  # of the accepted cost: less is shown at once
 SHARE_OF_ONE_BATCH = 0.08  # of the time left: how much one batch of candidates may take
 FIRST_MARGIN = -1e-4  # the search's arithmetic errs in the sixth digit
-CAUTION = 1.3
+CAUTION, NOTHING_TO_LOSE = 1.3, 1.05  # ahead of a pass: with an answer, without one
+GRADIENT = 3.0  # of a forward pass, until one was measured
+PLENTY = 24  # gradients that a whole search takes at least
 
 
 class OutOfTime(Exception):
@@ -39,7 +42,12 @@ class Finds:
         """Begin: nothing found."""
         self._oracle, self._task, self._deadline, self._ground = oracle, task, deadline, ground
         self._started_s = deadline.clock.monotonic_s()
-        self._costs_s = {"forward": 0.0, "backward": 0.0, "show": task.accept_cost_s}
+        self._total_s = deadline.remaining_s
+        self._costs_s = {
+            "forward": task.forward_cost_s,
+            "backward": task.gradient_cost_s,
+            "show": task.accept_cost_s,
+        }
         self._shown_s = 0.0
         self._wanted = FIRST_MARGIN
         self._waiting: tuple[tuple[int, int], float, Change] | None = None
@@ -70,6 +78,17 @@ class Finds:
         room_s = self._deadline.remaining_s * SHARE_OF_ONE_BATCH
         return wanted if each_s * wanted <= room_s else max(1, int(room_s / each_s))
 
+    @property
+    def scarce(self) -> bool:
+        """Whether so few passes fit that each must be chosen by itself."""
+        each_s = self._costs_s["backward"] or GRADIENT * self._costs_s["forward"]
+        return each_s * PLENTY > self._total_s
+
+    def fits(self, *kinds: str) -> bool:
+        """Whether an image of each of these passes, and a verification, would end in time."""
+        ahead_s = sum(self._costs_s[kind] for kind in kinds) + self._costs_s["show"]
+        return self._deadline.remaining_s > ahead_s * (NOTHING_TO_LOSE if self.best is None else CAUTION)
+
     def logits(self, changes: NDArray[np.int16]) -> Floats:
         """Logits (N, classes) of changes (N, values)."""
         self._require("forward", len(changes))
@@ -82,7 +101,7 @@ class Finds:
         """Margins (N,) over the best rival; flips among the changes are remembered."""
         logits = self.logits(changes)
         margins: Floats = logits[:, self._task.label_index] - logits[:, self._rivals_mask].max(axis=1)
-        for row in sorted(range(len(changes)), key=lambda row: cost(changes[row])):
+        for row in sorted(range(len(changes)), key=lambda row: self._ground.cost(changes[row])):
             self._remember(changes[row], float(margins[row]))
         self.show_in_turn()
         return margins
@@ -100,6 +119,16 @@ class Finds:
         for change, margin in zip(changes, margins, strict=True):  # below one rival is a flip too
             self._remember(change, float(margin))
         return margins, gradients.reshape(len(changes), -1)
+
+    def dearness(self, caution: float) -> Floats | None:
+        """Factors of the cost (values,) that keep clear of the SSIM gate, None where no caution is needed."""
+        if not caution:
+            return None
+        return (1 + np.float32(caution) * self.gates.weights) / np.float32(1 + caution)
+
+    def passes(self, change: Change) -> bool:
+        """Whether the SSIM and PSNR gates let a change pass."""
+        return self.gates.pass_cost(squares(change)) and self.gates.pass_picture(self._pixels(change))
 
     def rivals(self, logits: Floats) -> list[int]:
         """Classes of another text, the strongest first."""
@@ -124,6 +153,11 @@ class Finds:
             self._wanted = min(self._wanted, 2 * margin) if margin > -0.05 else self._wanted
         return accepted
 
+    def conclude(self) -> None:
+        """Show the best that waits, if the verifier would say so in time."""
+        if self._deadline.remaining_s > self._costs_s["show"]:
+            self.show()
+
     def _pixels(self, change: Change) -> Pixels:
         pixels: Pixels = self._ground.images(change[None])[0]
         return pixels
@@ -131,11 +165,11 @@ class Finds:
     def _remember(self, change: Change, margin: float) -> None:
         if margin > self._wanted:
             return
-        size = int(np.abs(change).max()), cost(change)
+        size = int(np.abs(change).max()), self._ground.cost(change)
         known = self.size
         if (known is not None and size >= known) or size == self._refused_size:
             return
-        if self.gates.pass_cost(size[1]) and self.gates.pass_picture(self._pixels(change)):
+        if self.passes(change):
             self._waiting = size, margin, change.copy()
         else:
             self.blocked += 1
@@ -149,13 +183,11 @@ class Finds:
         if due or self.best is None or self._much_smaller(self._waiting[0], self.best[0]):
             self.show()
 
-    @staticmethod
-    def _much_smaller(size: tuple[int, int], known: tuple[int, int]) -> bool:
-        return size[0] < known[0] or size[1] < MUCH * known[1]
+    def _much_smaller(self, size: tuple[int, int], known: tuple[int, int]) -> bool:
+        return size[0] < known[0] or (size[1] < MUCH * known[1] and not self.scarce)
 
     def _require(self, kind: str, images: int) -> None:
-        ahead_s = CAUTION * (self._costs_s[kind] * images + self._costs_s["show"])
-        if self._deadline.remaining_s <= ahead_s:
+        if not self.fits(*[kind] * images):
             raise OutOfTime
 
     def _measure(self, kind: str, started_s: float, images: int) -> None:

@@ -1,10 +1,11 @@
 """One image as a searcher sees it: flat level changes, what they cost, and the moves that pay best.
 
 A change is an int16 vector of level differences, one for each value of the image in C order. Its cost is
-the sum of its squares: that is what the score's second part depends on. Moving a value from j - 1 to j levels
-away costs 2j - 1 and gains its share of the margin, so a direction (margin per level, signed) and a price
-(margin that one unit of cost must bring) say how far each value goes: `fill`. For one level this is "the n
-values of largest gradient". Where the SSIM gate binds, a value's cost is multiplied by its dearness.
+the sum of its squares, which is what the score's second part depends on, and `per_value` for each changed
+value where the caller wants few of them. Moving a value from j - 1 to j levels away costs 2j - 1 and gains
+its share of the margin, so a direction (margin per level, signed) and a price (margin that one unit of cost
+must bring) say how far each value goes: `fill`. For one level this is "the n values of largest gradient", and
+the two aims are one. Where the SSIM gate binds, a value's cost is multiplied by its dearness.
 Everything here is arithmetic; no pass of a model.
 """
 
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from perturbnet.attacks.protocol import Floats, Pixels
 
 Change = NDArray[np.int16]  # (values,)
+LEAST_PRICE, HALVINGS = 1e-7, 12  # of the largest gradient; of the way between, in its logarithm
 
 
 class Ground:
     """The clean image and how far each value may move at a level."""
 
-    def __init__(self, clean: Pixels) -> None:
-        """Take a uint8 image (H, W, 3)."""
+    def __init__(self, clean: Pixels, per_value: int = 0) -> None:
+        """Take a uint8 image (H, W, 3), and what a changed value costs beside its square."""
+        self.per_value = per_value
         self.shape = clean.shape
         self.flat = clean.reshape(-1).astype(np.int16)
         self.values = self.flat.size
@@ -52,7 +55,7 @@ class Ground:
 
         Args:
             direction: margin per level, signed, (values,).
-            price: in units of margin per cost.
+            price: the margin that the first level of a value must bring; more levels in proportion to cost.
             level: the largest change of a value.
             evenness: 1 takes steps at their cost; less takes later steps of a value as cheaper than they are,
                 and 0 takes all or none, which is best where the margin falls faster the further one goes.
@@ -64,10 +67,33 @@ class Ground:
             bought /= dearness
         if evenness == 0:
             steps = np.where(bought >= 1, np.float32(level), np.float32(0))
+        elif self.per_value:
+            bought *= 1 + self.per_value
+            steps = np.floor(np.clip((bought + 1) * np.float32(0.5), 1, level))
+            steps *= (bought - steps) * steps >= self.per_value
         else:
             bought = bought if evenness == 1 else bought ** np.float32(1 / evenness)
             steps = np.floor(np.minimum((bought + 1) * np.float32(0.5), level))
         return self._clip((-np.sign(direction) * steps).astype(np.int16))
+
+    def gain(self, change: Change, direction: Floats) -> float:
+        """By how much a change lowers the margin if it is linear along `direction`."""
+        return -float(np.dot(direction, change.astype(np.float32)))
+
+    def fill_to(
+        self, direction: Floats, gain: float, level: int, *, dearness: Floats | None = None
+    ) -> Change:
+        """The cheapest change that gains about so much, or the dense one if that does not."""
+        best, high = self.dense(direction, level), float(np.abs(direction).max())
+        low = high * LEAST_PRICE
+        for _ in range(HALVINGS):
+            price = float(np.sqrt(low * high))
+            found = self.fill(direction, price, level, dearness=dearness)
+            if self.gain(found, direction) >= gain:
+                best, low = found, price
+            else:
+                high = price
+        return best
 
     def swap(
         self,
@@ -92,36 +118,44 @@ class Ground:
         """
         size, away = np.abs(change), np.sign(change)
         dear = 1 if dearness is None else dearness
-        worth = np.where(size > 0, -gradient * away, np.inf)  # margin that a step back gives up
-        back = _least(worth / (np.maximum(2 * size - 1, 1) * dear), moves)
+        stride = np.where(size > 0, size if self.per_value else 1, 0)  # few values: back to clean at once
+        worth = np.where(size > 0, -gradient * away * stride, np.inf)  # margin that a step back gives up
+        saving = stride * (2 * size - stride) + self.per_value
+        back = _least(worth / (np.maximum(saving, 1) * dear), moves)
         debt = float(worth[back].sum()) - slack
         out = change.copy()
-        out[back] -= away[back]
+        out[back] -= (away * stride)[back].astype(np.int16)
         if debt <= 0:
             return out
-        gain = self._gains(change, gradient, level)
+        step = self._steps(change, gradient, level)
+        gain = np.where(step == 0, 0, np.abs(gradient * step))
         gain[back] = 0
-        rate = gain / ((2 * size + 1) * dear)
+        stride = np.abs(step)
+        rate = gain / ((stride * (2 * size + stride) + self.per_value * (size == 0) + (step == 0)) * dear)
         forth = _least(-rate, min(2 * moves, rate.size - 1))
         forth = forth[np.argsort(-rate[forth])]
         enough = int(np.searchsorted(np.cumsum(gain[forth]), debt)) + 1
         chosen = forth[:enough][gain[forth[:enough]] > 0]
-        out[chosen] -= np.sign(gradient[chosen]).astype(np.int16)
+        out[chosen] += step[chosen]
         return out
 
-    def _gains(self, change: Change, gradient: Floats, level: int) -> Floats:
-        """Margin that one more step away from clean gains, 0 where there is no such step."""
-        step = -np.sign(gradient).astype(np.int16)
-        moved = change + step
-        allowed = (np.abs(moved) <= level) & (step * change >= 0)
-        inside = (self.flat + moved >= 0) & (self.flat + moved <= 255)
-        return np.where(allowed & inside, np.abs(gradient), 0).astype(np.float32)
+    def _steps(self, change: Change, gradient: Floats, level: int) -> Change:
+        """The next move away from clean of each value: one level, or all that is left where values count."""
+        sign = -np.sign(gradient).astype(np.int16)
+        reach = level * sign if self.per_value else change + sign
+        aim = self._clip(reach)
+        allowed = (np.abs(aim) <= level) & (sign * change >= 0)
+        return np.where(allowed, aim - change, 0).astype(np.int16)
 
     def _clip(self, change: NDArray[np.int16]) -> Change:
         return np.clip(change, -self.flat, 255 - self.flat)
 
+    def cost(self, change: Change) -> int:
+        """What a change costs: see the module."""
+        return squares(change) + self.per_value * int(np.count_nonzero(change))
 
-def cost(change: Change) -> int:
+
+def squares(change: Change) -> int:
     """Sum of squares of the level differences."""
     wide = change.astype(np.int64)
     return int(np.dot(wide, wide))

@@ -7,7 +7,8 @@ Rules (design: attack.md, "Interface")
 - An attack returns the best accepted image it has when the deadline comes, or none; it never raises for lack
   of one. What it asked `accepts` about is not lost when it overruns: `Bank` keeps the best.
 - A change is smaller when its largest step is (`linf_u8`), then when its squares' sum is (`sum_sq`): with
-  the network's weights every answer at k levels earns more than any at k + 1.
+  the network's weights every answer at k levels earns more than any at k + 1. A caller to whom the number of
+  changed values matters too says what one costs (`per_value`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from perturbnet.distortion import ssim
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+FEWEST_VALUES = 10**4  # `AttackTask.per_value`: more than any sum of squares can weigh against a value
 
 
 class Oracle(Protocol):
@@ -87,9 +89,11 @@ class AttackTask:
 
     `levels` are the L-inf steps the rules allow, in units of 1/255, smallest first. `accepts` says whether
     the network would pay for an image; it costs about as much as a canonical pass. `seed` makes two miners'
-    searches differ. `accept_cost_s` is what `accepts` took at warm-up, 0 when unknown.
+    searches differ. `accept_cost_s` is what `accepts` took at warm-up, `forward_cost_s` and `gradient_cost_s`
+    what one image through the oracle did; 0 when unknown.
     `min_ssim` and `min_psnr_db` are the gates that `accepts` will apply, so that a search can keep clear of
-    them; 0 for one that is not known.
+    them; 0 for one that is not known. `per_value` is what a changed value costs beside its square: 0 for the
+    score, `FEWEST_VALUES` for as few values as the least level takes.
     """
 
     clean: Pixels
@@ -100,6 +104,9 @@ class AttackTask:
     accept_cost_s: float = 0.0
     min_ssim: float = 0.0
     min_psnr_db: float = 0.0
+    forward_cost_s: float = 0.0
+    gradient_cost_s: float = 0.0
+    per_value: int = 0
 
     def similarity(self, pixels: Pixels) -> float:
         """SSIM of an image with the clean one, as the verifier computes it."""
@@ -138,11 +145,12 @@ class Accepted:
     changed: int
     sum_sq: int
     at_s: float
+    per_value: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
-        """Smaller earns more."""
-        return self.linf_u8, self.sum_sq
+        """Smaller is better: with `per_value` 0 it earns more."""
+        return self.linf_u8, self.sum_sq + self.per_value * self.changed
 
 
 @dataclass
@@ -156,6 +164,7 @@ class Bank:
     clean: Pixels
     judge: Callable[[Pixels], bool]
     clock: Clock
+    per_value: int = 0
     accepted: list[Accepted] = field(default_factory=list)
     asked: int = 0
 
@@ -182,4 +191,5 @@ class Bank:
             changed=int(np.count_nonzero(delta)),
             sum_sq=int((delta * delta).sum()),
             at_s=self.clock.monotonic_s(),
+            per_value=self.per_value,
         )

@@ -120,6 +120,8 @@ class Search:
             accepts=verified.accepts,
             seed=_seed(self.seed_text, challenge.challenge_id),
             accept_cost_s=self.costs.verify_s(clean.size) if self.costs else 0.0,
+            forward_cost_s=self.costs.forward_s if self.costs else 0.0,
+            gradient_cost_s=self.costs.gradient_s if self.costs else 0.0,
             min_ssim=float(challenge.rules.min_ssim),
             min_psnr_db=float(challenge.rules.min_psnr_db),
         )

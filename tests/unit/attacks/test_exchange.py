@@ -8,6 +8,7 @@ import pytest
 from perturbnet.attacks import AttackResult, AttackTask, Bank, Deadline
 from perturbnet.attacks.exchange import Exchange
 from perturbnet.attacks.pgd import AscendingPgd
+from perturbnet.attacks.protocol import FEWEST_VALUES
 from perturbnet.clock import Clock
 from perturbnet.distortion import ssim
 from tests.fakes import BlockEngine, BlockOracle, Pixels, VirtualClock, flip, texture
@@ -39,12 +40,15 @@ class Judge:
         never: bool = False,
     ) -> None:
         self.clean, self.clock, self.cost_s, self.min_ssim, self.never = clean, clock, cost_s, min_ssim, never
+        self.refused_by_ssim = 0
         self.text = ENGINE.classify([clean])[0].text
 
     def __call__(self, pixels: Pixels) -> bool:
         self.clock.advance(self.cost_s)
         flipped = ENGINE.classify([pixels])[0].text != self.text
-        return not self.never and flipped and ssim(self.clean, pixels) >= self.min_ssim
+        similar = ssim(self.clean, pixels) >= self.min_ssim
+        self.refused_by_ssim += not similar
+        return not self.never and flipped and similar
 
 
 def run(
@@ -57,13 +61,26 @@ def run(
     seed: int = 0,
     min_ssim: float = 0.0,
     never: bool = False,
+    per_value: int = 0,
     attack: Exchange | AscendingPgd | None = None,
 ) -> tuple[AttackResult, Bank, VirtualClock, BlockOracle]:
     clock = VirtualClock(0.0)
-    bank = Bank(clean, Judge(clean, clock, cost_s=judge_s, min_ssim=min_ssim, never=never), as_clock(clock))
+    judge = Judge(clean, clock, cost_s=judge_s, min_ssim=min_ssim, never=never)
+    bank = Bank(clean, judge, as_clock(clock), per_value)
     oracle = BlockOracle(ENGINE, clock, pass_s)
     label = ENGINE.classify([clean])[0].index
-    task = AttackTask(clean, label, levels, bank, seed, accept_cost_s=judge_s, min_ssim=min_ssim)
+    task = AttackTask(
+        clean,
+        label,
+        levels,
+        bank,
+        seed,
+        accept_cost_s=judge_s,
+        min_ssim=min_ssim,
+        forward_cost_s=pass_s,
+        gradient_cost_s=pass_s,
+        per_value=per_value,
+    )
     result = (attack or Exchange()).run(oracle, task, Deadline(clock, seconds))
     return result, bank, clock, oracle
 
@@ -101,15 +118,6 @@ def test_it_is_never_late(seconds: float) -> None:
     for never in (False, True):
         _, _, clock, _ = run(standing(2), seconds=seconds, pass_s=0.01, judge_s=0.03, never=never)
         assert clock.now_s <= seconds + 0.1 * (seconds == 0.0)
-
-
-def test_a_slow_network_still_gets_an_answer_in_time() -> None:
-    """Two seconds for an image forward: what a large network costs on two cores."""
-    clean = standing(1)
-    result, _, clock, oracle = run(clean, seconds=20.0, pass_s=1.5, judge_s=4.0)
-    assert result.adversarial is not None
-    assert clock.now_s <= 20.0
-    assert oracle.forward_passes <= 10
 
 
 def test_a_deadline_that_has_passed_costs_nothing() -> None:
@@ -157,6 +165,19 @@ def test_it_keeps_clear_of_the_ssim_gate() -> None:
     assert gated.adversarial is not None
     assert ssim(clean, gated.adversarial) >= wanted
     assert bank.asked < 200
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_fewest_values_are_fewer_and_cost_squares(levels: int) -> None:
+    clean = standing(levels)
+    _, smallest, _, _ = run(clean)
+    result, fewest, _, _ = run(clean, per_value=FEWEST_VALUES)
+    assert result.adversarial is not None
+    assert smallest.best is not None
+    assert fewest.best is not None
+    assert fewest.best.linf_u8 == smallest.best.linf_u8
+    assert fewest.best.changed < smallest.best.changed
+    assert fewest.best.sum_sq > smallest.best.sum_sq
 
 
 def test_nothing_that_was_not_accepted_is_returned() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perturbnet.attacks.ground import Ground, cost, price_for
+from perturbnet.attacks.ground import Ground, price_for, squares
+from perturbnet.attacks.protocol import FEWEST_VALUES
 
 GREY = np.full((2, 3, 3), 100, np.uint8)
 
@@ -51,7 +52,7 @@ def test_no_change_of_the_same_cost_gains_more_where_the_margin_is_linear(seed: 
     every = [np.array(one, np.int16) for one in itertools.product(range(-2, 3), repeat=3)]
     for price in (0.05, 0.2, 0.5, 1.0):
         filled = ground.fill(d, price, 2)
-        rivals = [float(-(one * d).sum()) for one in every if cost(one) <= cost(filled)]
+        rivals = [float(-(one * d).sum()) for one in every if squares(one) <= squares(filled)]
         assert float(-(filled * d).sum()) == pytest.approx(max(rivals), abs=1e-5)
 
 
@@ -86,7 +87,7 @@ def test_a_swap_stays_inside_and_pays_its_debt(seed: int, level: int, moves: int
     moved = ground.flat + swapped
     assert moved.min() >= 0
     assert moved.max() <= 255
-    if cost(swapped) and moves < 5:
+    if squares(swapped) and moves < 5:
         assert float(((swapped - change) * gradient).sum()) <= 0.05 + 1e-4
 
 
@@ -105,3 +106,33 @@ def test_the_linear_price() -> None:
     assert price_for(d, 7.1) == 2
     assert price_for(d, 1e9) == 1  # all of it would not do: the weakest is left out
     assert price_for(np.zeros(4, np.float32), 1.0) == 1
+
+
+@given(seed=st.integers(0, 1000), level=st.integers(1, 4), share=st.floats(0.05, 0.95))
+def test_a_fill_to_a_gain_reaches_it_and_little_more(seed: int, level: int, share: float) -> None:
+    ground, d = Ground(GREY), direction(seed)
+    wanted = share * ground.gain(ground.dense(d, level), d)
+    reached = ground.gain(ground.fill_to(d, wanted, level), d)
+    assert wanted <= reached <= wanted + 2 * float(np.abs(d).max())
+    assert np.array_equal(ground.fill_to(d, 1e9, level), ground.dense(d, level))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_dear_values_no_change_of_as_few_gains_more(seed: int) -> None:
+    tiny = np.full((1, 1, 3), 100, np.uint8)
+    d = direction(seed, 3)
+    ground = Ground(tiny, FEWEST_VALUES)
+    every = [np.array(one, np.int16) for one in itertools.product(range(-2, 3), repeat=3)]
+    for price in (0.05, 0.2, 0.5, 1.0):
+        filled = ground.fill(d, price, 2)
+        rivals = [ground.gain(one, d) for one in every if np.count_nonzero(one) <= np.count_nonzero(filled)]
+        assert ground.gain(filled, d) == pytest.approx(max(rivals), abs=1e-5)
+
+
+@given(seed=st.integers(0, 1000), moves=st.integers(1, 4), slack=st.floats(0, 2))
+def test_with_dear_values_a_swap_moves_whole_values(seed: int, moves: int, slack: float) -> None:
+    ground, d = Ground(GREY, FEWEST_VALUES), direction(seed)
+    change = ground.fill(d, 0.6, 3)
+    swapped = ground.swap(change, direction(seed + 1), moves, slack=slack, level=3)
+    assert set(np.unique(np.abs(swapped))) <= {0, 3}
+    assert ground.cost(change) == squares(change) + FEWEST_VALUES * np.count_nonzero(change)
