@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings
+from perturbnet.commands.audit_inputs import audit_settings, read_file
 
 if TYPE_CHECKING:
     from perturbnet.datasets import ImageSource
@@ -31,6 +31,8 @@ NOT_HERE = "BUNDLE"  # how a page names a folder of the reader's own machine
 @click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="The folder of pictures of a `perturb evaluate`.")  # fmt: skip
 @click.option("--profile", help="Data set of the pictures  [default: the log's, or PERTURB_PROFILE]")
+@click.option("--certificate", "certificate_file", metavar="FILE", type=click.Path(path_type=Path),
+              help="A certificate of this log: named on the page, its numbers compared.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE", help="Also write the numbers as JSON; '-' prints them.")
 def report(  # noqa: PLR0913 - one for each option
     *,
@@ -42,6 +44,7 @@ def report(  # noqa: PLR0913 - one for each option
     pictures: int,
     images: Path | None,
     profile: str | None,
+    certificate_file: Path | None,
     json_file: str | None,
 ) -> None:
     """Write a page on how a model stood up: stability, accuracy, distances, classes, miners, pictures.
@@ -57,6 +60,7 @@ def report(  # noqa: PLR0913 - one for each option
 
     Exit code 3: there is no log, or it is not what its digests say.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    from perturbnet.outputs.certificate.envelope import read_certificate
     from perturbnet.outputs.report import Wish, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle
 
@@ -69,7 +73,8 @@ def report(  # noqa: PLR0913 - one for each option
             place=_named(bundle),
             progress=progress,
         )
-    size = write_report(out, made)
+    certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
+    size = write_report(out, made, certificate)
     if json_file == "-":
         click.echo(encode_summary(made))
         return

@@ -8,9 +8,17 @@ Rules
 - Numbers are those of `outputs.statistics` and `outputs.intervals`; nothing is estimated here.
 """
 
+from perturbnet.outputs.report.certificate import render_certificate
 from perturbnet.outputs.report.page import Report, render_report
 from perturbnet.outputs.report.summary import encode_summary
-from perturbnet.outputs.report.writing import NO_SOURCE, Wish, given, make_report, write_report
+from perturbnet.outputs.report.writing import (
+    NO_SOURCE,
+    Wish,
+    given,
+    make_report,
+    write_page,
+    write_report,
+)
 
 __all__ = [
     "NO_SOURCE",
@@ -19,6 +27,8 @@ __all__ = [
     "encode_summary",
     "given",
     "make_report",
+    "render_certificate",
     "render_report",
+    "write_page",
     "write_report",
 ]

@@ -115,7 +115,9 @@ def draw_curves(points: Sequence[Point], series: Sequence[Series]) -> CurveChart
     return CurveChart(tuple(lines), tuple(up), _rounds_axis(points, x))
 
 
-def draw_bars(histogram: Histogram, written: Format, *, whole: bool = False) -> BarChart | None:
+def draw_bars(
+    histogram: Histogram, written: Format, *, whole: bool = False, noun: str = "rounds"
+) -> BarChart | None:
     """A distribution as bars; None where it is empty. `whole` values are named under their own bar."""
     bars = histogram.bars()
     if not bars:
@@ -134,7 +136,7 @@ def draw_bars(histogram: Histogram, written: Format, *, whole: bool = False) -> 
         columns.append(Column(place, BAR_HEIGHT - BAR_BOTTOM - height, wide, height, text))
     median = histogram.quantile(0.5)
     ends = f"from {written(histogram.quantile(0.05))} to {written(histogram.quantile(0.95))} in nine of ten"
-    words = f"{total:,} answers, median {written(median)}, {ends}"
+    words = f"{total:,} {noun}, median {written(median)}, {ends}"
     across = _whole_axis(len(bars), room, low, written) if whole else _ends_axis(bars, written)
     return BarChart(tuple(columns), across, BAR_WIDTH * (median - low) / (high - low), written(median), words)
 

@@ -27,11 +27,16 @@ class Distance:
     ssim: float
 
 
+def level_histogram() -> Histogram:
+    """A distribution of whole levels, each in the middle of its bin."""
+    return Histogram(0.5, MOST_LEVELS + 0.5, MOST_LEVELS)
+
+
 @dataclass
 class Distances:
     """The distributions. `odd` counts answers whose figures cannot be; `perturb audit` names them."""
 
-    linf: Histogram = field(default_factory=lambda: Histogram(0.5, MOST_LEVELS + 0.5, MOST_LEVELS))
+    linf: Histogram = field(default_factory=level_histogram)
     rmse: Histogram = field(default_factory=lambda: Histogram(0.0, 10.0))
     changed: Histogram = field(default_factory=lambda: Histogram(0.0, 1.0))
     ssim: Histogram = field(default_factory=lambda: Histogram(LOWEST_SSIM, 1.0, 10_000))

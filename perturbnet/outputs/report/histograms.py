@@ -40,10 +40,10 @@ class Histogram:
         """Begin with nothing."""
         self.counts = np.zeros(self.bins, dtype=np.int64)
 
-    def add(self, value: float) -> None:
-        """Count one value."""
+    def add(self, value: float, times: int = 1) -> None:
+        """Count a value."""
         place = math.floor((value - self.low) / self.width + 1e-9)  # a value on an edge belongs above it
-        self.counts[min(max(place, 0), self.bins - 1)] += 1
+        self.counts[min(max(place, 0), self.bins - 1)] += times
 
     @property
     def width(self) -> float:

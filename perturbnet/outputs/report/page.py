@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from perturbnet.classifier import CANONICAL
 from perturbnet.errors import Reject
 from perturbnet.ledger.leaves import ConfigLeaf
+from perturbnet.outputs.certificate.wording import caveats
 from perturbnet.outputs.report.charts import Series, draw_bars, draw_curves, percent
 from perturbnet.outputs.report.distances import measure
 from perturbnet.outputs.report.facts import LogFacts
@@ -63,8 +64,8 @@ class Figure:
     words: str
 
 
-def render_report(report: Report) -> str:
-    """The page."""
+def render_report(report: Report, beside: object = None) -> str:
+    """The page; `beside` is a certificate that it names (`certificate.put_beside`)."""
     found = report.findings
     stability = [Series("stability", lambda point: (point.images - point.broken, point.images))]
     accuracy = [
@@ -89,7 +90,14 @@ def render_report(report: Report) -> str:
         classes=found.standings.ranked_classes(),
         shown_classes=SHOWN_CLASSES,
         exclusions=EXCLUSIONS,
-        endings=_endings(found.statistics.outcomes),
+        beside=beside,
+        caveats=caveats(
+            reproducible=report.exact,
+            offline=report.log.offline,
+            labelled=found.statistics.labelled > 0,
+            changed=False,
+        ),
+        endings=list_endings(found.statistics.outcomes),
     )
 
 
@@ -143,11 +151,11 @@ def _distances(found: Findings) -> list[tuple[str, str, object]]:
     ]  # fmt: skip
 
 
-def _endings(outcomes: Mapping[str, int]) -> list[tuple[str, str, int, float]]:
+def list_endings(outcomes: Mapping[str, int]) -> list[tuple[str, str, int, float]]:
     """Code, meaning, count and share of each way an attempt ended, the accepted first."""
     total = sum(outcomes.values()) or 1
     order = sorted(outcomes.items(), key=lambda item: (item[0] != Reject.OK, -item[1], item[0]))
-    return [(code, ENDINGS[code], count, count / total) for code, count in order]
+    return [(code, ENDINGS.get(code, ""), count, count / total) for code, count in order]
 
 
 @cache

@@ -13,6 +13,8 @@ from perturbnet.artifacts import write_durably
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import OutputError
+from perturbnet.outputs.certificate.envelope import Certificate
+from perturbnet.outputs.report.certificate import put_beside
 from perturbnet.outputs.report.facts import read_facts
 from perturbnet.outputs.report.folding import Findings, Progress, fold, newest_config
 from perturbnet.outputs.report.gallery import Gallery, hang
@@ -95,14 +97,15 @@ def _gallery(
     return Gallery((), reason) if source is None else hang(bundle, examples, source, wish.pictures)
 
 
-def write_report(path: Path, report: Report) -> int:
-    """Write the page, whole or not at all; returns its size in bytes.
+def write_report(path: Path, report: Report, certificate: Certificate | None = None) -> int:
+    """Write the page, whole or not at all, with a word on a certificate; returns its size in bytes.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or the certificate is not one of this model and log.
 
     """
-    return write_page(path, render_report(report))
+    beside = None if certificate is None else put_beside(certificate, report)
+    return write_page(path, render_report(report, beside))
 
 
 def write_page(path: Path, text: str) -> int:
