@@ -160,7 +160,8 @@ def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
 
 
 def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
-    """Every image that is left; then the log is published."""
+    """Every image that is left; then the log is published, and certified."""
+    from perturbnet.evaluation.certifying import certify
     from perturbnet.evaluation.run import open_evaluation
     from perturbnet.evaluation.tally import tally_entries
 
@@ -174,6 +175,7 @@ def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
                     tally.add(done.receipts)
                     show(evaluation.judged, total, _so_far(tally))
             session.publish()
+            certify(session)
         except KeyboardInterrupt:
             said = f"Interrupted: {evaluation.judged} of {total} images judged; the same command goes on."
             click.echo(said, err=True)

@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 
 from perturbnet.audit.findings import Report
+from perturbnet.evaluation import certifying
 from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.run import Prepared
 from perturbnet.evaluation.tally import tally_entries
+from perturbnet.outputs.certificate import verification
 from perturbnet.outputs.report import Wish, given, make_report, write_report
 from perturbnet.outputs.statistics import Rate, Statistics, count_log
 from perturbnet.transparency.bundle import open_bundle
@@ -38,12 +40,18 @@ class Outcome:
     leaves: int
     statistics: Statistics
     audit: Report
+    certificate: verification.Report | None = None  # how its verification went; None where there is none
     files: dict[str, Path] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Whether the log's audit found nothing."""
-        return not self.audit.findings
+        """Whether the log's audit found nothing, and the certificate verifies if there is one."""
+        return not self.audit.findings and self.certificate_status in {"", "verified"}
+
+    @property
+    def certificate_status(self) -> str:
+        """Verified, refused, or incomplete; empty where there is none."""
+        return self.certificate.status if self.certificate else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -58,6 +66,7 @@ class Outcome:
             "leaves": self.leaves,
             "statistics": msgspec.to_builtins(self.statistics),
             "audit": self.audit.to_json(),
+            "certificate": self.certificate.to_json() if self.certificate else None,
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -77,7 +86,10 @@ class Outcome:
                 f"Clean accuracy   {_show(found.clean_accuracy)}",
                 f"Robust accuracy  {_show(found.robust_accuracy)}: correct, and never broken",
             ]
-        return [*lines, f"Audit            {self._audit()}", *(f"{n:<16} {p}" for n, p in self.files.items())]
+        lines.append(f"Audit            {self._audit()}")
+        if self.certificate is not None:
+            lines.append(f"Certificate      {self._certified(self.certificate)}")
+        return [*lines, *(f"{name:<16} {path}" for name, path in self.files.items())]
 
     def _audit(self) -> str:
         findings, checked = self.audit.findings, self.audit.checked
@@ -85,6 +97,12 @@ class Outcome:
         if findings:
             return f"{len(findings)} findings, the first: {findings[0].sentence()}; {told}"
         return f"nothing found: {told}; no anchor, this was offline"
+
+    def _certified(self, report: verification.Report) -> str:
+        refused = [line for line in report.lines if line.outcome is verification.Outcome.REFUSED]
+        last = report.lines[-1]
+        shown = refused[0] if refused else last
+        return f"{report.status}; step {int(shown.step)}, {shown.step.name.lower()}: {shown.text}"
 
 
 def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> Outcome:
@@ -98,6 +116,8 @@ def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> O
     engine = prepared.judged.engine
     with open_bundle(prepared.bundle) as bundle:
         tally = tally_entries(bundle.entries())
+        found = certifying.verify(prepared.request.out, bundle, engine.model_digest)
+        certified = found[1].predicate.statistics.until if found and found[1] else None
         return Outcome(
             plan=dict(prepared.plan.facts),
             plan_digest=prepared.plan.digest,
@@ -107,25 +127,27 @@ def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> O
             skipped=tally.skipped,
             mean_score=round(tally.mean_score, 9),
             leaves=bundle.size,
-            statistics=count_log(bundle, engine.model_digest),
+            statistics=count_log(bundle, engine.model_digest, until=certified),
             audit=check_bundle(bundle, prepared.images, engine, prepared.plan.digest, progress),
+            certificate=found[0] if found else None,
             files={"Log": prepared.bundle},
         )
 
 
 def write_products(prepared: Prepared) -> dict[str, Path]:
-    """Write the report on what was published beside it; what was written, by name.
+    """Write the report on what was published; what lies beside the log, by name.
 
     Raises:
         LedgerError: there is no published log, or a file of it is damaged.
         OutputError: a file cannot be written.
 
     """
-    page = prepared.request.out / REPORT_FILE
+    out = prepared.request.out
+    page = out / REPORT_FILE
     with open_bundle(prepared.bundle) as bundle:
         made = make_report(bundle, Wish(), open_pictures=given(prepared.images))
     write_report(page, made)
-    return {"Report": page}
+    return {"Signed": out / certifying.CERTIFICATE_FILE, "Report": page}
 
 
 def introduce(prepared: Prepared) -> list[str]:

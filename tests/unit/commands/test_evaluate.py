@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from perturbnet.cli import main
+from perturbnet.outputs.certificate.envelope import read_certificate
 from tests.unit.evaluation.pictures import write_folder, write_hostile, write_weights
 
 
@@ -67,8 +70,28 @@ def test_json_says_everything_and_a_second_run_has_nothing_to_do(
     assert found["refused"] == len(refused)
     assert found["reproducible"] is False
     assert found["audit"]["findings"] == []
+    assert found["certificate"]["status"] == "verified"
     again: dict[str, Any] = json.loads(run(*command, *QUICK, "--json", "-").stdout)
     assert again == found
+
+
+def test_the_certificate_says_the_same_and_an_edited_one_is_refused(
+    tmp_path: Path, model: Path, folder: Path
+) -> None:
+    command = ("--model", model, "--images", folder, "--out", tmp_path / "out", *QUICK)
+    found: dict[str, Any] = json.loads(run(*command, "--json", "-").stdout)
+    path = tmp_path / "out" / "certificate.json"
+    certificate = read_certificate(path.read_bytes())
+    assert certificate.subject == found["plan"]["model_digest"]
+    assert msgspec.to_builtins(certificate.predicate.statistics) == found["statistics"]
+    assert any("plain floating point" in caveat for caveat in certificate.predicate.caveats)
+    payload = json.loads(path.read_bytes())["payload"]
+    told = base64.b64decode(payload).replace(b'"broken":2', b'"broken":1')
+    assert told != base64.b64decode(payload)
+    path.write_bytes(path.read_bytes().replace(payload.encode(), base64.b64encode(told)))
+    checked = run(*command, "--check")
+    assert checked.exit_code == 1
+    assert "refused; step 2, signature" in checked.output
 
 
 def test_a_stranger_without_keys_and_state_checks_a_copy(tmp_path: Path, model: Path, folder: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from perturbnet.attacks import AttackTask
 from perturbnet.audit.rounds import read_rounds
 from perturbnet.errors import AttackError, DigestMismatch, LedgerLocked
+from perturbnet.evaluation.certifying import certify, verify
 from perturbnet.evaluation.session import Session
 from perturbnet.evaluation.tally import tally_entries
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, GenesisLeaf, ReceiptLeaf
+from perturbnet.outputs.certificate.envelope import read_certificate
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.verification import Pixels
 from tests.unit.evaluation.pictures import write_folder, write_picture
@@ -189,3 +191,27 @@ def test_the_same_seed_gives_the_same_order(tmp_path: Path, folder: Path) -> Non
         with opened(tmp_path / name, folder, Scripted()) as session:
             orders.append([(each.challenge.row, each.challenge.epsilon) for each in finish(session)])
     assert orders[0] == orders[1]
+
+
+def test_a_certificate_is_issued_once_for_what_was_judged(tmp_path: Path, folder: Path) -> None:
+    with opened(tmp_path / "out", folder, Scripted()) as session:
+        for _ in range(2):
+            assert session.evaluation.step() is not None
+        session.publish()
+        first = certify(session).read_bytes()
+        size = session.journal.state.size
+        assert certify(session).read_bytes() == first
+        assert session.journal.state.size == size
+        finish(session)
+        session.publish()
+        second = certify(session).read_bytes()
+        assert check(session).findings == []
+        with open_bundle(session.bundle) as bundle:
+            model = session.evaluation.arena.engine.model_digest
+            found = verify(session.out, bundle, model)
+    assert found is not None
+    report, certificate = found
+    assert certificate is not None
+    assert (report.status, certificate.predicate.statistics.images) == ("verified", 4)
+    assert read_certificate(first).predicate.statistics.images == 2
+    assert second != first
