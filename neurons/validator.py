@@ -85,13 +85,8 @@ class Validator:
             return False
         state = self.rounds.journal.state
         earned = sum(receipt.score_ppb > 0 for receipt in receipts)
-        log.info(
-            "Round %d closed: %d of %d succeeded, %d leaves",
-            state.rounds - 1,
-            earned,
-            len(receipts),
-            state.size,
-        )
+        log.info("Round %d closed: %d of %d succeeded, %d leaves",
+                 state.rounds - 1, earned, len(receipts), state.size)  # fmt: skip
         self.watch.round_closed(receipts, self.clock.monotonic_s() - started_s)
         self.watchdog.expect("setting weights", CHAIN_STEP_S)
         await self.weights.run()
@@ -124,9 +119,8 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     for obstacle in find_obstacles(metagraph, await chain.hyperparameters(), keypair.ss58_address,
                                    version=settings.rules_version, burn_uid=settings.burn_uid):  # fmt: skip
         log.error("Weights will not count: %s", obstacle)
-    log_source = begin_log(
-        journal, settings.state_dir, keypair, network=settings.network, netuid=settings.netuid, clock=clock
-    )
+    log_source = begin_log(journal, settings.state_dir, keypair, network=settings.network,
+                           netuid=settings.netuid, clock=clock)  # fmt: skip
     publication = await open_publication(settings, journal, chain, keypair, log_source)
     held = await asyncio.to_thread(startup.open_held, settings)
     engine, source, fingerprint = held.engine, held.source, held.manifest.digest
@@ -164,9 +158,8 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
 async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     """Run a validator until it is done or stopped; everything is closed in the end."""
     settings = loaded.settings
-    keypair = load_hotkey(
-        settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
-    )
+    names = settings.wallet_name, settings.wallet_hotkey
+    keypair = load_hotkey(settings.wallet_path, *names, file=settings.hotkey_file)
     journal = Journal(settings.state_dir)
     chain = open_chain(
         settings.network,
@@ -177,8 +170,8 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
     )
     try:
         validator = await wire(settings, journal, chain, keypair)
-        named = keypair.ss58_address, settings.network, settings.netuid
-        log.info("Validator %s started on %s, netuid %d", *named)
+        network, netuid = settings.network, settings.netuid
+        log.info("Validator %s started on %s, netuid %d", keypair.ss58_address, network, netuid)
         chain.observe = validator.watch.chain_called
         validator.watch.start()
         gc.freeze()  # what is there now stays; a collection need not look at it

@@ -230,8 +230,8 @@ def _submit(
 ) -> tuple[concurrent.futures.Future[None], list[T]]:
     """Begin the work; its result goes into the list, not the future.
 
-    asyncio ties a future of a pool to itself (its callbacks are kept and name it), so what it holds lives until
-    the collector comes by; here that would be images, of many rounds.
+    asyncio ties a pool's future to itself (its callbacks are kept and name it), so what it holds lives until
+    the collector comes by: here images, of many rounds.
     """
     found: list[T] = []
     return pool.submit(lambda: found.append(work())), found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -234,3 +236,15 @@ async def test_leaving_early_waits_for_the_threads_and_writes_nothing_later(benc
     assert bench.open.is_set()
     assert not judging._running
     assert all(task.done() for task in judging._answers.values())
+
+
+async def test_what_a_thread_returns_is_gone_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pixels = await Judges().ask_model(CLEAN.copy)
+        alive = weakref.ref(pixels)
+        del pixels
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -118,6 +118,10 @@ def test_the_log_is_cut_between_rounds() -> None:
     horizon.look(log.entries[horizon.looked_at :])
     assert horizon.size_at(119, round_is_open=False) == second.position
     assert horizon.size_at(120, round_is_open=False) == len(log.entries)
+    assert not horizon.cuts  # a log that is published at once keeps none
+    third = log.add(log.challenge(1, block=130))
+    horizon.look(log.entries[horizon.looked_at :])
+    assert horizon.size_at(129, round_is_open=True) == third.position
 
 
 def test_leaves_wait_for_the_reveal(tmp_path: Path, chain: LocalChain) -> None:
