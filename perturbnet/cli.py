@@ -30,7 +30,7 @@ from perturbnet.commands.ledger import ledger
 from perturbnet.commands.manifest import manifest
 from perturbnet.commands.model import model
 from perturbnet.commands.pins import pins
-from perturbnet.commands.report import report
+from perturbnet.commands.report import certificate_render, report
 from perturbnet.commands.state import state
 from perturbnet.commands.status import status
 from perturbnet.commands.unit import unit
@@ -317,6 +317,7 @@ main.add_command(web)
 main.add_command(evaluate)
 main.add_command(certify)
 main.add_command(certificate)
+certificate.add_command(certificate_render)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""`perturb report`: one HTML page about how a model stood up, from a published log."""
+"""`perturb report` and `perturb certificate render`: one HTML page about how a model stood up."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def report(  # noqa: PLR0913 - one for each option
     from perturbnet.outputs.report import Wish, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle
 
+    certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
     wish = Wish(since, until, model.lower(), pictures)
     with open_bundle(bundle) as opened, _bar(quiet=json_file == "-") as progress:
         made = make_report(
@@ -73,7 +74,6 @@ def report(  # noqa: PLR0913 - one for each option
             place=_named(bundle),
             progress=progress,
         )
-    certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
     size = write_report(out, made, certificate)
     if json_file == "-":
         click.echo(encode_summary(made))
@@ -81,6 +81,23 @@ def report(  # noqa: PLR0913 - one for each option
     _tell(made, out, size)
     if json_file:
         Path(json_file).write_text(encode_summary(made) + "\n", encoding="utf-8")
+
+
+@click.command("render")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def certificate_render(file: Path, out: Path) -> None:
+    """Write a certificate as a page for people: one HTML file, from the browser's print a PDF.
+
+    A certificate that the key it names did not sign gets no page. Whether that key is the validator's, and
+    the numbers the log's, is for `perturb certificate verify` to say; the page tells its readers so.
+    """
+    from perturbnet.outputs.certificate.envelope import read_certificate
+    from perturbnet.outputs.report import render_certificate, write_page
+
+    size = write_page(out, render_certificate(read_certificate(read_file(file))))
+    click.echo(f"Written      {size:,} bytes, {out}")
+    click.echo("Next         open it in a browser; print it there for a PDF")
 
 
 def _open_pictures(

@@ -9,13 +9,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from perturbnet.cli import main
-from tests.unit.audit.honest import Honest
+from perturbnet.outputs.certificate.issuing import issue_certificate
+from perturbnet.transparency.bundle import open_bundle
+from tests.unit.audit.honest import LOG_KEY, Honest
 from tests.unit.audit.published import OTHER_KEY, publish
 
 
-def run(tmp_path: Path, *arguments: object) -> Result:
+def run(tmp_path: Path, *arguments: object, command: tuple[str, ...] = ("report",)) -> Result:
     environment = {"PERTURB_CACHE_DIR": str(tmp_path / "cache"), "PERTURB_PROFILE": "imagenet100"}
-    return CliRunner().invoke(main, ["report", *map(str, arguments)], env=environment)
+    return CliRunner().invoke(main, [*command, *map(str, arguments)], env=environment)
 
 
 def test_it_writes_one_page_and_says_what_is_in_it(bundle: Path, tmp_path: Path) -> None:
@@ -67,3 +69,28 @@ def test_no_log_is_named(tmp_path: Path) -> None:
     done = run(tmp_path, tmp_path / "nothing", tmp_path / "report.html")
     assert done.exit_code == 3
     assert str(tmp_path / "nothing") in done.stderr
+
+
+def test_a_certificate_becomes_a_page_and_is_named_on_a_report(bundle: Path, tmp_path: Path) -> None:
+    with open_bundle(bundle) as opened:
+        made = issue_certificate(opened, LOG_KEY, issued_ms=0)
+    file, page = tmp_path / "certificate.json", tmp_path / "page.html"
+    file.write_bytes(made.data)
+    done = run(tmp_path, file, page, command=("certificate", "render"))
+    assert done.exit_code == 0, done.output
+    assert made.digest in page.read_text(encoding="utf-8")
+    done = run(tmp_path, bundle, page, "--certificate", file)
+    assert done.exit_code == 0, done.output
+    assert "A certificate of these very leaves" in page.read_text(encoding="utf-8")
+
+
+def test_what_is_no_certificate_gets_no_page(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"{}")
+    for arguments, command in (
+        ((tmp_path / "file", tmp_path / "page.html"), ("certificate", "render")),
+        ((bundle, tmp_path / "page.html", "--certificate", tmp_path / "file"), ("report",)),
+        ((bundle, tmp_path / "page.html", "--certificate", tmp_path / "none"), ("report",)),
+    ):
+        done = run(tmp_path, *arguments, command=command)
+        assert done.exit_code == 1
+        assert not (tmp_path / "page.html").exists()
