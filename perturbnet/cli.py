@@ -90,6 +90,9 @@ def main() -> None:
     Take part:    perturb miner run            answer validators' challenges
                   perturb validator run        challenge miners, verify, set weights
     Check:        perturb audit BUNDLE         recompute a validator's published log
+    Use:          perturb export dataset         the adversarial examples as a data set
+                  perturb certify                a signed certificate of how the model stood up
+                  perturb report                 the same as a page with pictures
     Look:         perturb status               last round, standings, next weights, health
                   perturb web                  the same and more in the browser, with pictures
                   perturb config show          every setting, its value and where it came from
