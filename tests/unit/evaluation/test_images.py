@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perturbnet.challenges import rescale
 from perturbnet.errors import DatasetError, DigestMismatch, LedgerError
 from perturbnet.evaluation.images import FolderSource, Images, Wish, open_images, record_images
 from perturbnet.evaluation.networks import class_finder, no_class
@@ -142,10 +141,14 @@ def test_fit_keeps_the_shape_and_never_enlarges(height: int, width: int, longest
     pixels = texture("fit", height, width)
     found = fit(pixels, longest)
     assert max(found.shape[:2]) == min(longest, max(height, width))
-    if longest >= max(height, width):
-        assert found is pixels
-    else:
-        assert np.array_equal(found, rescale(pixels, *found.shape[:2]))
+    assert (found is pixels) == (longest >= max(height, width))
+
+
+@given(rows=st.integers(32, 60), columns=st.integers(32, 60))
+def test_half_the_size_is_the_rounded_mean_of_four(rows: int, columns: int) -> None:
+    pixels = texture("half", 2 * rows, 2 * columns)
+    fours = pixels.astype(np.int64).reshape(rows, 2, columns, 2, 3).sum(axis=(1, 3))
+    assert np.array_equal(fit(pixels, max(rows, columns)), (fours + 2) // 4)
 
 
 def test_large_pictures_are_made_smaller_before_they_are_judged(tmp_path: Path) -> None:
