@@ -1,4 +1,4 @@
-"""The soak, short. The long one: python -m tests.integration.soak FOLDER --rounds 500 --calm 100."""
+"""The soak, short. The long one: python -m tests.integration.soak FOLDER --rounds 500."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.soak import Plan, run_soak
+from tests.integration.soak import run_soak
+from tests.integration.soak_plan import Plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
