@@ -49,6 +49,21 @@ def certify(session: Session, clock: Clock | None = None) -> Path:
     return path
 
 
+def read(out: Path) -> Certificate:
+    """The certificate in `out`.
+
+    Raises:
+        OutputError: there is none, or it is malformed.
+
+    """
+    data = _read(out / CERTIFICATE_FILE)
+    if data is None:
+        raise OutputError(
+            f"{out / CERTIFICATE_FILE} does not exist", hint="evaluate again: it is issued anew"
+        )
+    return read_certificate(data)
+
+
 def verify(out: Path, bundle: Bundle, model: str) -> tuple[Report, Certificate | None] | None:
     """Verify the certificate in `out` against its published log; None where there is none.
 

@@ -18,12 +18,20 @@ from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.run import Prepared
 from perturbnet.evaluation.tally import tally_entries
 from perturbnet.outputs.certificate import verification
-from perturbnet.outputs.report import Wish, given, make_report, write_report
+from perturbnet.outputs.report import (
+    Wish,
+    given,
+    make_report,
+    render_certificate,
+    write_page,
+    write_report,
+)
 from perturbnet.outputs.statistics import Rate, Statistics, count_log
 from perturbnet.transparency.bundle import open_bundle
 
 SHOWN_REFUSALS = 10
 REPORT_FILE = "report.html"
+CERTIFICATE_PAGE = "certificate.html"
 
 
 @dataclass(frozen=True)
@@ -135,19 +143,24 @@ def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> O
 
 
 def write_products(prepared: Prepared) -> dict[str, Path]:
-    """Write the report on what was published; what lies beside the log, by name.
+    """Write the pages for people: the report on the leaves that the certificate is about, and that one.
+
+    Returns what lies beside the log, by name.
 
     Raises:
         LedgerError: there is no published log, or a file of it is damaged.
-        OutputError: a file cannot be written.
+        OutputError: there is no certificate, or a file cannot be written.
 
     """
     out = prepared.request.out
-    page = out / REPORT_FILE
+    signed, shown, page = out / certifying.CERTIFICATE_FILE, out / CERTIFICATE_PAGE, out / REPORT_FILE
+    certificate = certifying.read(out)
+    until = certificate.predicate.statistics.until
     with open_bundle(prepared.bundle) as bundle:
-        made = make_report(bundle, Wish(), open_pictures=given(prepared.images))
-    write_report(page, made)
-    return {"Signed": out / certifying.CERTIFICATE_FILE, "Report": page}
+        made = make_report(bundle, Wish(until=until), open_pictures=given(prepared.images))
+    write_report(page, made, certificate)
+    write_page(shown, render_certificate(certificate))
+    return {"Signed": signed, "For people": shown, "Report": page}
 
 
 def introduce(prepared: Prepared) -> list[str]:

@@ -85,6 +85,8 @@ def test_the_certificate_says_the_same_and_an_edited_one_is_refused(
     assert certificate.subject == found["plan"]["model_digest"]
     assert msgspec.to_builtins(certificate.predicate.statistics) == found["statistics"]
     assert any("plain floating point" in caveat for caveat in certificate.predicate.caveats)
+    for name in ("certificate.html", "report.html"):
+        assert certificate.digest in (tmp_path / "out" / name).read_text()
     payload = json.loads(path.read_bytes())["payload"]
     told = base64.b64decode(payload).replace(b'"broken":2', b'"broken":1')
     assert told != base64.b64decode(payload)
