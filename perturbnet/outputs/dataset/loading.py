@@ -23,8 +23,8 @@ from perturbnet import canonical
 from perturbnet.datasets import ImageSource, open_source
 from perturbnet.errors import DatasetError, DigestMismatch, ImageError, OutputError
 from perturbnet.images import Pixels, decode_png, pixel_digest
-from perturbnet.outputs.dataset.layout import Mode, Split
-from perturbnet.outputs.dataset.manifest import Manifest, check_files, read_manifest, verify_signature
+from perturbnet.outputs.dataset.layout import MANIFEST, NOTE, Mode, Split
+from perturbnet.outputs.dataset.manifest import NAMED, Manifest, check_files, read_manifest, verify_signature
 from perturbnet.outputs.dataset.reading import Newest, ShardReader
 from perturbnet.outputs.pictures import rebuild_clean, require_source
 from perturbnet.transparency.notes import parse_verifier_key
@@ -136,7 +136,7 @@ def load_adversarial(
         NoteError: `key` did not sign it.
 
     """
-    folder = _open_place(place, revision)
+    folder = _open_place(place, split, revision)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     if key is not None:
@@ -175,18 +175,25 @@ def apply_sparse(clean: Pixels, row: Mapping[str, Any], what: str) -> Pixels:
     return pixels.reshape(clean.shape)
 
 
-def _open_place(place: str | Path, revision: str | None) -> Path:
-    """The folder itself, or a snapshot of a repository."""
+def _open_place(place: str | Path, split: str, revision: str | None) -> Path:
+    """The folder itself, or what a repository of the hub has for a split: files that its manifest names."""
     folder = Path(place)
     if folder.exists() or not isinstance(place, str) or place.count("/") != 1:
         return folder
+    manifest = read_manifest(_fetch(place, revision, [MANIFEST]))
+    shards = [shard.path for shard in manifest.shards if shard.split == split]
+    return _fetch(place, revision, [MANIFEST, NOTE, *NAMED, *shards])
+
+
+def _fetch(repository: str, revision: str | None, names: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(place, repo_type="dataset", revision=revision))
+        snapshot = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=names)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise DatasetError(f"{place} is no folder, and the hub has no such data set: {error}") from None
+        raise DatasetError(f"{repository} is no folder, and the hub does not give it: {error}") from None
+    return Path(snapshot)
 
 
 def _default_cache() -> Path:
