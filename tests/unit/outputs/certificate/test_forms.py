@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from msgspec import structs
 
+from perturbnet.audit.findings import Step
 from perturbnet.errors import LedgerLocked, OutputError
 from perturbnet.ledger.leaves import CertificateLeaf
 from perturbnet.outputs.certificate.cyclonedx import render_model_card
@@ -23,7 +25,7 @@ from perturbnet.outputs.certificate.issuing import issue_certificate
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.validator.certificates import hand_over, read_answer, record_certificate, take_certificates
 from perturbnet.validator.journal import Journal
-from tests.unit.audit.honest import LOG_KEY
+from tests.unit.audit.honest import LOG_KEY, only
 from tests.unit.audit.published import OTHER_KEY
 from tests.unit.outputs.certificate.conftest import ISSUED_MS, World
 
@@ -90,6 +92,17 @@ def test_the_model_card_follows_the_schema(world: World) -> None:
     metrics = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
     stability = world.certificate.predicate.statistics.stability
     assert metrics[0]["confidenceInterval"]["lowerBound"] == stability.exact.lower
+
+
+def test_an_auditor_looks_at_the_leaf(world: World) -> None:
+    leaves = list(world.leaves)
+    report = world.honest.audit(leaves)
+    assert report.findings == []
+    assert sum(count for what, count in report.attested.items() if what.startswith("certificates")) == 1
+    leaves[-1] = structs.replace(leaves[-1], subject="33" * 32)
+    only(world.honest.audit(leaves), Step.SEQUENCE, len(leaves) - 1, "subject")
+    leaves[-1] = structs.replace(world.leaves[-1], until=len(leaves))
+    only(world.honest.audit(leaves), Step.SEQUENCE, len(leaves) - 1, "until")
 
 
 @pytest.fixture
