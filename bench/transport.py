@@ -6,7 +6,8 @@ SDK 10.5 and 11 are one distribution, so it needs an environment of its own; wit
 it is printed. Each side has a server's process and a client's; the four live through the whole run. Samples
 are interleaved and their order alternates (ours, theirs, theirs, ours, ...), so what else the machine does
 meets both; the ratio is the median of the rounds' ratios. Above 1 means that ours is quicker. Processor time
-is that of a side's two processes together, as the kernel counts it.
+is that of a side's two processes together, as the kernel counts it. Failed requests count as time, not as
+requests; one of ours ends the run.
 
 Source of the peer: bittensor 10.5, `core/axon.py`, `core/dendrite.py`.
 """
@@ -47,6 +48,7 @@ class Line:
     ratio: float
     ours_cpu_ms: float
     theirs_cpu_ms: float
+    theirs_failed: int
     asked: float
 
 
@@ -57,24 +59,27 @@ class Side:
         """Talk to a client that has said it is ready."""
         self._process, self._both = client, (server.pid, client.pid)
         self._repeats: dict[int, int] = {}
+        self.failed = 0
 
     def sample(self, at_once: int, seconds: float) -> tuple[float, float]:
         """Requests a second, and CPU seconds for one, over about `seconds`."""
         if at_once not in self._repeats:
             self._ask(at_once, at_once)
-            once_s = self._ask(at_once, 2 * at_once) / 2
+            once_s = self._ask(at_once, 2 * at_once)[0] / 2
             self._repeats[at_once] = max(1, round(seconds / once_s))
         requests = at_once * self._repeats[at_once]
         before_s = sum(map(_cpu_s, self._both))
-        wall_s = self._ask(at_once, requests)
-        return requests / wall_s, (sum(map(_cpu_s, self._both)) - before_s) / requests
+        wall_s, failed = self._ask(at_once, requests)
+        self.failed += failed
+        return (requests - failed) / wall_s, (sum(map(_cpu_s, self._both)) - before_s) / requests
 
-    def _ask(self, at_once: int, requests: int) -> float:
+    def _ask(self, at_once: int, requests: int) -> tuple[float, int]:
         if self._process.stdin is None:
             raise AssertionError("started with a pipe")
         self._process.stdin.write(f"{at_once} {requests}\n")
         self._process.stdin.flush()
-        return float(_read(self._process))
+        wall, failed = _read(self._process).split()
+        return float(wall), int(failed)
 
 
 def _cpu_s(process: int) -> float:
@@ -115,16 +120,18 @@ def compare(theirs: str, *, rounds: int, seconds: float) -> list[Line]:
     lines = []
     with side(OURS) as our, side([theirs, THEIRS], port=str(free_ports(1)[0])) as their:
         for at_once, asked in AT_ONCE.items():
-            pairs = []
+            pairs, failed_before = [], their.failed
             for number in track(range(rounds), f"{at_once} at once", console=Console(stderr=True)):
                 order = (our, their) if number % 2 == 0 else (their, our)
                 found = {id(which): which.sample(at_once, seconds) for which in order}
                 pairs.append((found[id(our)], found[id(their)]))
-            lines.append(_line(at_once, asked, pairs))
+            lines.append(_line(at_once, asked, pairs, their.failed - failed_before))
     return lines
 
 
-def _line(at_once: int, asked: float, pairs: list[tuple[tuple[float, float], tuple[float, float]]]) -> Line:
+def _line(
+    at_once: int, asked: float, pairs: list[tuple[tuple[float, float], tuple[float, float]]], failed: int
+) -> Line:
     return Line(
         at_once,
         statistics.median(ours[0] for ours, _ in pairs),
@@ -132,6 +139,7 @@ def _line(at_once: int, asked: float, pairs: list[tuple[tuple[float, float], tup
         statistics.median(ours[0] / theirs[0] for ours, theirs in pairs),
         1000 * statistics.median(ours[1] for ours, _ in pairs),
         1000 * statistics.median(theirs[1] for _, theirs in pairs),
+        failed,
         asked,
     )
 
@@ -166,7 +174,7 @@ def main() -> None:
         sys.stdout.write(json.dumps([asdict(line) for line in lines], indent=2) + "\n")
         return
     table = Table(title="500 kB of base64 each way, requests a second; medians", title_justify="left")
-    for name in ("at once", "ours", "SDK 10.5", "ratio", "asked", "CPU ms, ours", "SDK 10.5"):
+    for name in ("at once", "ours", "SDK 10.5", "ratio", "asked", "CPU ms, ours", "SDK 10.5", "its failures"):
         table.add_column(name, justify="right")
     for line in lines:
         table.add_row(
@@ -177,6 +185,7 @@ def main() -> None:
             f"{line.asked:g}",
             f"{line.ours_cpu_ms:.1f}",
             f"{line.theirs_cpu_ms:.1f}",
+            str(line.theirs_failed),
         )
     Console().print(table)
 

@@ -1,9 +1,9 @@
 """Our two ends for `bench.transport`: a miner's server, or a validator's client that asks it.
 
 `python -m bench.transport_ours serve` prints its port; `… ask PORT` takes `AT_ONCE REQUESTS` a line and
-prints the seconds that took. All is on as in a validator and a miner: both directions signed over the body,
-nonces kept in a file, messages checked, one connection for each request. Only the rates are lifted, since all
-requests come from one address and one hotkey.
+prints the seconds that took, and how many failed. All is on as in a validator and a miner: both directions
+signed over the body, nonces kept in a file, messages checked, one connection for each request. Only the rates
+are lifted, since all requests come from one address and one hotkey.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ async def ask(port: int) -> None:
         began_s = time.perf_counter()
         for _ in range(requests // at_once):
             await client.query_round([target] * at_once, query, deadline_s=60, on_arrival=take)
-        print(time.perf_counter() - began_s, flush=True)
+        print(time.perf_counter() - began_s, 0, flush=True)  # a failure ends the process
 
 
 if __name__ == "__main__":
