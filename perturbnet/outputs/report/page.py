@@ -32,6 +32,7 @@ from perturbnet.overview.screen import printable, short
 
 SHOWN_MINERS = 20
 SHOWN_CLASSES = 16
+MOST_LETTERS = 120
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Report:
     gallery: Gallery
     made_ms: int
     version: str
+
+    @property
+    def attacks(self) -> dict[int, str]:
+        """The names of an offline evaluation's attacks by their uids: "1 exchange, 2 pgd" in its config."""
+        named = self.config.environment.get("attacks", "") if self.log.offline else ""
+        pairs = [pair.partition(" ") for pair in named.split(", ")[:SHOWN_MINERS]]
+        return {int(uid): name[:MOST_LETTERS] for uid, _, name in pairs if uid.isdecimal() and len(uid) < 10}
 
     @property
     def exact(self) -> bool:

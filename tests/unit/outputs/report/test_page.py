@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -274,3 +275,18 @@ def test_the_numbers_as_json(report: Report) -> None:
 def test_every_code_and_every_reason_has_a_meaning() -> None:
     assert set(ENDINGS) == set(Reject)
     assert set(EXCLUSIONS) == set(REASONS)
+
+
+def test_an_offline_evaluation_names_its_attacks_and_its_own_check(report: Report) -> None:
+    uid = report.findings.standings.ranked_miners()[0].uid
+    environment = {**report.config.environment, "attacks": f"{uid} exchange, x y, 99999999999 z"}
+    config = structs.replace(report.config, environment=environment, engine="float64-plain")
+    offline = replace(report, log=replace(report.log, network="offline"), config=config)
+    assert offline.attacks == {uid: "exchange"}
+    words = Tags(render_report(offline)).words
+    assert f"{uid} exchange" in words
+    assert "perturb evaluate" in words
+    assert "perturb audit BUNDLE" not in words
+    assert "not bit-reproducible" in words
+    assert "nothing pins the log on a chain" in words
+    assert report.attacks == {}
