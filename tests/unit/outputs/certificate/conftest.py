@@ -22,7 +22,6 @@ from perturbnet.outputs.certificate.verification import (
 )
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
-from perturbnet.transparency.notes import SigningKey
 from tests.unit.audit.honest import LOG_KEY, Honest, live
 from tests.unit.audit.published import anchor_of, publish
 
@@ -47,7 +46,7 @@ class World:
                 0
             ]
 
-    def forge(self, key: SigningKey = LOG_KEY, **changes: Any) -> Certificate:
+    def forge(self, key: Any = LOG_KEY, **changes: Any) -> Certificate:
         """The certificate with other values at these paths (`a__b=…`), signed anew by `key`."""
         value = msgspec.to_builtins(self.certificate.statement)
         for path, new in changes.items():
