@@ -1,12 +1,10 @@
-"""From a row of the data set to a challenge: freshness, epsilon, the label that must fall.
+"""From a row of the data set to a challenge: the view that is sent, epsilon, the label that must fall.
 
 Rules (design: architecture.md, "Rules of the network")
-- Freshness: a seeded rescale (0.8 to 1), crop (up to a quarter of each side) and flip, in exact integers, so
-  that a prepared answer is worth little (`perturb bench freshness`; how little: docs/mining.md). The seed
-  belongs to the draw and was committed to before the epoch began; the parameters stand in the challenge
-  leaf, so an auditor applies them again.
-- Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + total // 2) // total` over four
-  input pixels with integer weights w, total = Σ w.
+- Freshness names several views of a row (see `freshness`). The first is sent that has the plain image's label
+  and four fifths of its margin, because a view of small margin falls to any change, prepared or not; failing
+  that, the surest one with that label; failing that, the surest. Its number stands in the challenge leaf, and
+  whoever has the model chooses again.
 - epsilon = 0.06 + (seed mod 1400) / 10000, seed = SHA-256(`perturb:<netuid>:<block>`) as a big-endian
   integer, plus the attempt.
 - The label is the classifier's own, of the image as it is sent. An image that is too small for the SSIM
@@ -16,83 +14,34 @@ Rules (design: architecture.md, "Rules of the network")
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError
-from perturbnet.images import MAX_PIXELS, MAX_SIDE, pixel_digest
+from perturbnet.freshness import (
+    FRESHNESS_RANGES,
+    Freshness,
+    FreshnessRanges,
+    apply_freshness,
+    draw_freshness,
+)
+from perturbnet.images import MAX_PIXELS, MAX_SIDE, Pixels, pixel_digest
 from perturbnet.protocol import Rules
 from perturbnet.traversal import Draw
 
-Pixels = NDArray[np.uint8]
 SMALLEST_SIDE = 32
-_SEED_HEX = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class FreshnessRanges:
-    """From where freshness is drawn, least and most in thousandths: the rescale, and the cut of each side."""
+class View(NamedTuple):
+    """A view of an image, (height, width, 3) uint8, and what the engine says to it."""
 
-    scale_milli: tuple[int, int] = (800, 1000)
-    cut_milli: tuple[int, int] = (0, 250)
-
-
-FRESHNESS_RANGES = FreshnessRanges()  # a rule of the network: another one is another rules version
-
-
-@dataclass(frozen=True)
-class Freshness:
-    """How a source image was changed: rescaled, cropped, mirrored where `flip` is 1. Whole pixels."""
-
-    seed: str
-    scaled_height: int
-    scaled_width: int
-    top: int
-    left: int
-    height: int
-    width: int
-    flip: int
-
-    def to_leaf(self) -> dict[str, int | str]:
-        """As it stands in a challenge leaf."""
-        return asdict(self)
-
-    @classmethod
-    def from_leaf(cls, leaf: Mapping[str, int | str]) -> Freshness:
-        """Read it back from a challenge leaf, which may be a stranger's.
-
-        Raises:
-            ChallengeError: fields that are not these, or numbers that no image of allowed size could have.
-
-        """
-        wanted = {field.name: str if field.name == "seed" else int for field in fields(cls)}
-        if {name: type(value) for name, value in leaf.items()} != wanted:
-            raise ChallengeError(f"not a freshness: expected {', '.join(wanted)}; got {dict(leaf)!r}")
-        found = cls(**leaf)  # type: ignore[arg-type]  # names and types were compared above
-        if not found.possible:
-            raise ChallengeError(f"a freshness that cannot be applied: {found}")
-        return found
-
-    @property
-    def possible(self) -> bool:
-        """Whether seed, sizes and cuts are ones that an image of allowed size could have."""
-        return (
-            _SEED_HEX.fullmatch(self.seed) is not None
-            and 0 < self.scaled_height <= MAX_SIDE
-            and 0 < self.scaled_width <= MAX_SIDE
-            and self.scaled_height * self.scaled_width <= MAX_PIXELS
-            and min(self.top, self.left, self.height - 1, self.width - 1) >= 0
-            and self.top + self.height <= self.scaled_height
-            and self.left + self.width <= self.scaled_width
-            and self.flip in {0, 1}
-        )
+    freshness: Freshness
+    clean: Pixels
+    label: Classification
 
 
 @dataclass(frozen=True)
@@ -125,6 +74,7 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
     attempt: int,
     freshness_seed: bytes | None,
     rules: Rules,
+    ranges: FreshnessRanges = FRESHNESS_RANGES,
 ) -> Challenge:
     """Make the challenge of one draw.
 
@@ -137,6 +87,7 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
         attempt: how many draws of this round gave nothing before this one.
         freshness_seed: 32 bytes of the draw, or None when freshness is off.
         rules: the gates that a response will have to pass.
+        ranges: of the freshness that holds.
 
     Raises:
         ChallengeError: the image is too small or too large, the engine is unsure of its own sums, or no
@@ -147,11 +98,10 @@ def build_challenge(  # noqa: PLR0913 - everything a challenge depends on
     if not rules.levels(epsilon):
         raise ChallengeError(f"epsilon {epsilon}: no whole level from {rules.min_linf_delta} on is allowed")
     require_size(draw.row, image.pixels)
-    freshness, clean = freshen(image.pixels, freshness_seed)
-    require_size(draw.row, clean)
-    label = engine.classify([clean])[0]
-    if not label.healthy:
-        raise ChallengeError(f"row {draw.row}: the engine saturated {label.saturated} times")
+    if freshness_seed is None:
+        freshness, clean, label = None, image.pixels, classify_image(draw.row, image.pixels, engine)
+    else:
+        freshness, clean, label = choose_view(draw.row, image.pixels, freshness_seed, engine, ranges)
     return Challenge(
         draw=draw,
         attempt=attempt,
@@ -171,50 +121,59 @@ def draw_epsilon(netuid: int, block: int, attempt: int) -> str:
     return f"{Decimal(600 + seed % 1400) / 10000:.4f}"
 
 
-def freshen(
-    pixels: Pixels, seed: bytes | None, ranges: FreshnessRanges = FRESHNESS_RANGES
-) -> tuple[Freshness | None, Pixels]:
-    """Draw the freshness of an image and apply it; without a seed the image stays as it is."""
-    if seed is None:
-        return None, pixels
-    freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1], ranges)
-    return freshness, apply_freshness(pixels, freshness)
+def choose_view(
+    row: int, pixels: Pixels, seed: bytes, engine: Engine, ranges: FreshnessRanges = FRESHNESS_RANGES
+) -> View:
+    """The view of an image that is sent: see the rules above.
+
+    Raises:
+        ChallengeError: no view has a size that can be sent, or the engine is unsure of its own sums.
+
+    """
+    views = list_views(row, pixels, seed, ranges)
+    if ranges.views == 1:
+        return View(*views[0], classify_image(row, views[0][1], engine))
+    plain = classify_image(row, pixels, engine)
+    tried = []
+    for freshness, clean in views:
+        view = View(freshness, clean, classify_image(row, clean, engine))
+        kept = view.label.text == plain.text
+        if kept and view.label.margin * 1000 >= plain.margin * ranges.keep_milli:
+            return view
+        tried.append((kept, view.label.margin, -freshness.view, view))
+    return max(tried, key=lambda one: one[:3])[3]
 
 
-def draw_freshness(
-    seed: bytes, height: int, width: int, ranges: FreshnessRanges = FRESHNESS_RANGES
-) -> Freshness:
-    """The parameters that 32 seed bytes name for an image of this size."""
-    numbers = hashlib.sha256(b"freshness" + seed).digest()
-    pick = [int.from_bytes(numbers[i : i + 6], "big") for i in range(0, 30, 6)]
-    scale = _between(ranges.scale_milli, pick[0])
-    scaled_height, scaled_width = (max(1, side * scale // 1000) for side in (height, width))
-    cut_height = scaled_height * _between(ranges.cut_milli, pick[1]) // 1000
-    cut_width = scaled_width * _between(ranges.cut_milli, pick[2]) // 1000
-    return Freshness(
-        seed=seed.hex(),
-        scaled_height=scaled_height,
-        scaled_width=scaled_width,
-        top=pick[3] % (cut_height + 1),
-        left=pick[4] % (cut_width + 1),
-        height=scaled_height - cut_height,
-        width=scaled_width - cut_width,
-        flip=numbers[30] & 1,
-    )
+def list_views(
+    row: int, pixels: Pixels, seed: bytes, ranges: FreshnessRanges = FRESHNESS_RANGES
+) -> list[tuple[Freshness, Pixels]]:
+    """The views of a seed that have a size that can be sent, at least one, in order.
+
+    Raises:
+        ChallengeError: there is none.
+
+    """
+    found, refused = [], []
+    for number in range(ranges.views):
+        freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1], ranges, view=number)
+        clean = apply_freshness(pixels, freshness)
+        try:
+            require_size(row, clean)
+        except ChallengeError as error:
+            refused.append(error)
+            continue
+        found.append((freshness, clean))
+    if not found:
+        raise refused[0]
+    return found
 
 
-def apply_freshness(pixels: Pixels, freshness: Freshness) -> Pixels:
-    """Rescale, crop, mirror; (H, W, 3) uint8 in, (height, width, 3) uint8 out."""
-    scaled = rescale(pixels, freshness.scaled_height, freshness.scaled_width)
-    rows = slice(freshness.top, freshness.top + freshness.height)
-    columns = slice(freshness.left, freshness.left + freshness.width)
-    cropped = scaled[rows, columns]
-    return np.ascontiguousarray(cropped[:, ::-1] if freshness.flip else cropped)
-
-
-def _between(range_milli: tuple[int, int], number: int) -> int:
-    low, high = range_milli
-    return low + number % (high - low + 1)
+def classify_image(row: int, pixels: Pixels, engine: Engine) -> Classification:
+    """The engine's answer; raises `ChallengeError` where it is unsure of its own sums."""
+    label = engine.classify([pixels])[0]
+    if not label.healthy:
+        raise ChallengeError(f"row {row}: the engine saturated {label.saturated} times")
+    return label
 
 
 def clean_image(image: SourceImage, freshness: Mapping[str, int | str]) -> Pixels:
@@ -225,26 +184,6 @@ def clean_image(image: SourceImage, freshness: Mapping[str, int | str]) -> Pixel
 
     """
     return apply_freshness(image.pixels, Freshness.from_leaf(freshness)) if freshness else image.pixels
-
-
-def rescale(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Bilinear, half-pixel centres, exact: sums of integers, one division that rounds halves up."""
-    top, bottom, down = rescale_taps(pixels.shape[0], height)
-    left, right, across = rescale_taps(pixels.shape[1], width)
-    source = pixels.astype(np.int64)
-    down, across = down[:, None, None], across[None, :, None]
-    rows = source[top] * (2 * height - down) + source[bottom] * down
-    total = 4 * height * width
-    mixed = rows[:, left] * (2 * width - across) + rows[:, right] * across
-    return ((mixed + total // 2) // total).astype(np.uint8)
-
-
-def rescale_taps(size: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """For each output: its two input positions, and the second's weight in units of 1 / (2 · wanted)."""
-    position = (2 * np.arange(wanted, dtype=np.int64) + 1) * size - wanted
-    position = np.clip(position, 0, 2 * wanted * (size - 1))
-    first = position // (2 * wanted)
-    return first, np.minimum(first + 1, size - 1), position - first * 2 * wanted
 
 
 def require_size(row: int, pixels: Pixels) -> None:

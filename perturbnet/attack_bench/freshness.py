@@ -19,10 +19,11 @@ from perturbnet.attack_bench import prepared
 from perturbnet.attack_bench.metering import Meter, MeteredOracle, MeteredTask
 from perturbnet.attack_bench.prepared import Pixels, Prepared, Whole
 from perturbnet.attacks import Attack, Bank, Deadline
-from perturbnet.challenges import FreshnessRanges, freshen
+from perturbnet.challenges import choose_view
 from perturbnet.classifier import Engine
 from perturbnet.classifier.oracle import Differentiable, FloatOracle
 from perturbnet.errors import Reject
+from perturbnet.freshness import FreshnessRanges
 from perturbnet.miner.search import build_response
 from perturbnet.protocol import Rules, encode
 from perturbnet.scoring import score_verdict
@@ -65,9 +66,7 @@ class FreshnessBench:
         trials = [Trial(row, -1, dict.fromkeys(KINDS[:3], plain))]
         for draw in range(draws):
             seed = hashlib.sha256(f"freshness trial:{row}:{draw}".encode()).digest()
-            freshness, clean = freshen(pixels, seed, self.ranges)
-            if freshness is None:
-                raise ValueError("a seed was given, so there is a freshness")
+            freshness, clean, _ = choose_view(row, pixels, seed, self.engine, self.ranges)
             judge = _Judge(self, clean)
             _, fresh = self._attack(clean, judge)
             scores = {"fresh": fresh}

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.attacks import Oracle
-from perturbnet.challenges import (
+from perturbnet.freshness import (
     Freshness,
     FreshnessRanges,
     apply_freshness,

@@ -18,16 +18,17 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from perturbnet import identity
-from perturbnet.audit.challenges import check_image
+from perturbnet.audit.challenges import check_image, check_view, read_ranges
 from perturbnet.audit.findings import Finding, Report, Step
 from perturbnet.audit.rounds import Contexts, Log, LoggedRound
 from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.deltas import apply_delta
 from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
+from perturbnet.freshness import FreshnessRanges
 from perturbnet.images import pixel_digest
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
-from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf
+from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf, RulesLeaf
 from perturbnet.protocol import RESPONSE_DOMAIN, response_payload
 from perturbnet.receipts import Answer, build_task, judge_answers, write_receipts
 from perturbnet.terms import Terms
@@ -116,24 +117,38 @@ class RoundCheck:
             return
         for entry, leaf in zip(logged.receipts, logged.receipt_leaves(), strict=True):
             self._check_signature(entry.position, leaf, config)
-        clean = self._clean_image(opened)
+        clean = self._clean_image(opened, terms)
         if clean is None:
             self.report.unchecked["receipts without their clean image"] += len(logged.receipts)
             return
         self._check_receipts(logged, terms, clean)
 
-    def _clean_image(self, opened: OpenRound) -> Pixels | None:
+    def _clean_image(self, opened: OpenRound, terms: Terms) -> Pixels | None:
         """Step 6's second half: the image that was sent, from the auditor's data set."""
         leaf = opened.leaf
+        ranges = read_ranges(self._contexts.leaf_at(leaf.rules, RulesLeaf))
         try:
             image = self.read_row(leaf.row)
         except DatasetError as error:
             self._find(Step.CHALLENGES, opened.position, "row", "a row that can be read", error.message)
             return None
-        clean, findings = check_image(Entry(opened.position, opened.hash, leaf), leaf, image)
+        entry = Entry(opened.position, opened.hash, leaf)
+        clean, findings = check_image(entry, leaf, image, ranges)
         self.report.findings += findings
         self.report.checked["clean images"] += 1
+        if clean is not None and not findings and leaf.freshness and ranges and ranges.views > 1:
+            self._check_view(entry, leaf, image, ranges, terms)
         return clean
+
+    def _check_view(
+        self, entry: Entry, leaf: ChallengeLeaf, image: SourceImage, ranges: FreshnessRanges, terms: Terms
+    ) -> None:
+        """Which view of the image was sent depends on the model."""
+        if self.engine is None or self.engine.model_digest != terms.model_digest:
+            self.report.unchecked["choices among views (the model was not asked)"] += 1
+            return
+        self.report.findings += check_view(entry, leaf, image, ranges, self.engine)
+        self.report.checked["choices among views"] += 1
 
     def _check_receipts(self, logged: LoggedRound, terms: Terms, clean: Pixels) -> None:
         opened, receipts = logged.opened, logged.receipt_leaves()

@@ -10,16 +10,11 @@ from collections.abc import Iterator
 
 from perturbnet.audit.draws import Skipped
 from perturbnet.audit.findings import Finding, Step
-from perturbnet.challenges import (
-    Freshness,
-    clean_image,
-    draw_epsilon,
-    draw_freshness,
-    freshen,
-    require_size,
-)
+from perturbnet.challenges import choose_view, clean_image, draw_epsilon, list_views, require_size
+from perturbnet.classifier import Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError, LedgerCorrupt
+from perturbnet.freshness import FRESHNESS_FORMS, Freshness, FreshnessRanges, draw_freshness
 from perturbnet.images import pixel_digest
 from perturbnet.ledger import Entry, LedgerState
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
@@ -49,6 +44,7 @@ def check_challenge(
         ("epsilon", draw_epsilon(state.config[1].netuid, leaf.block, leaf.attempt), leaf.epsilon),
         ("task_id", f"{leaf.epoch}-{leaf.draw}", leaf.task_id),
         ("freshness", bool(rules.challenges.get("augment")), bool(leaf.freshness)),
+        ("augment", rules.challenges.get("augment") in {0, *FRESHNESS_FORMS}, True),
     ]
     for name, expected, got in facts:
         if expected != got:
@@ -61,14 +57,23 @@ def check_challenge(
     yield from _check_selection(entry, leaf, state, rules)
 
 
-def check_image(entry: Entry, leaf: ChallengeLeaf, image: SourceImage) -> tuple[Pixels | None, list[Finding]]:
+def read_ranges(rules: RulesLeaf) -> FreshnessRanges | None:
+    """What freshness is drawn from under these rules; None where there is none, or of an unknown form."""
+    return FRESHNESS_FORMS.get(rules.challenges.get("augment", 0))
+
+
+def check_image(
+    entry: Entry, leaf: ChallengeLeaf, image: SourceImage, ranges: FreshnessRanges | None
+) -> tuple[Pixels | None, list[Finding]]:
     """The clean image again, or None where it is not the one that was sent, and what is wrong with it."""
     findings = []
     try:
         pixels = clean_image(image, leaf.freshness)
-        if leaf.freshness:
-            expected = draw_freshness(bytes.fromhex(str(leaf.freshness["seed"])), *image.pixels.shape[:2])
+        if leaf.freshness and ranges is not None:
             got = Freshness.from_leaf(leaf.freshness)
+            view = min(got.view, ranges.views - 1)
+            height, width, _ = image.pixels.shape
+            expected = draw_freshness(bytes.fromhex(got.seed), height, width, ranges, view=view)
             if expected != got:
                 findings.append(_finding(entry, "freshness", expected, got))
     except ChallengeError as error:
@@ -81,21 +86,44 @@ def check_image(entry: Entry, leaf: ChallengeLeaf, image: SourceImage) -> tuple[
     return pixels, findings
 
 
-def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf) -> Pixels | None:
-    """Whether a row that the auditor can read was skipped for its size; if not, the image it makes.
+def check_view(
+    entry: Entry, leaf: ChallengeLeaf, image: SourceImage, ranges: FreshnessRanges, engine: Engine
+) -> list[Finding]:
+    """Of the views that the seed names, the model must choose the one that was sent."""
+    sent = Freshness.from_leaf(leaf.freshness)
+    try:
+        chosen = choose_view(image.row, image.pixels, bytes.fromhex(sent.seed), engine, ranges)
+    except ChallengeError as error:
+        return [_finding(entry, "freshness.view", f"none: {error.message}", sent.view)]
+    if chosen.freshness.view == sent.view:
+        return []
+    return [_finding(entry, "freshness.view", chosen.freshness.view, sent.view)]
+
+
+def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf, engine: Engine | None) -> bool | None:
+    """Whether a row that the auditor can read makes no challenge; None where only the model could say.
 
     A row is skipped when it cannot be read, when it is too small, too large or its answer would be, or when
     the engine is unsure of its own sums.
     """
-    augment = bool(rules.challenges.get("augment"))
+    ranges, most = read_ranges(rules), rules.challenges.get("max_body_bytes", 0)
     try:
         require_size(image.row, image.pixels)
-        _, pixels = freshen(image.pixels, skipped.freshness_seed if augment else None)
-        require_size(image.row, pixels)
+        views = [image.pixels]
+        if ranges is not None:
+            views = [
+                clean for _, clean in list_views(image.row, image.pixels, skipped.freshness_seed, ranges)
+            ]
+        if all(_response_bytes(pixels) > most for pixels in views):
+            return True
+        if engine is None:
+            return None
+        if ranges is None:
+            return not engine.classify(views)[0].healthy
+        chosen = choose_view(image.row, image.pixels, skipped.freshness_seed, engine, ranges)
     except ChallengeError:
-        return None
-    needed = response_limit_bytes(pixels.shape[0], pixels.shape[1])
-    return pixels if needed <= rules.challenges.get("max_body_bytes", 0) else None
+        return True
+    return _response_bytes(chosen.clean) > most
 
 
 def skipped_without_reason(entry: Entry, reason: str) -> Finding:
@@ -125,6 +153,10 @@ def _check_selection(
         yield _finding(entry, "asked", asked, leaf.asked)
     if not levels:
         yield _finding(entry, "epsilon", "one that allows a change", leaf.epsilon)
+
+
+def _response_bytes(pixels: Pixels) -> int:
+    return response_limit_bytes(pixels.shape[0], pixels.shape[1])
 
 
 def _finding(entry: Entry, name: str, expected: object, got: object) -> Finding:

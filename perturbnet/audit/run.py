@@ -128,21 +128,19 @@ class Audit:
         """Step 6 for rows that were skipped: each must be one that makes no challenge."""
         for skipped, rules in history.skipped:
             try:
-                pixels = check_skip(skipped, source.read(skipped.leaf.row), rules)
+                explained = check_skip(skipped, source.read(skipped.leaf.row), rules, self.means.engine)
             except RowUnreadable:
                 self.report.checked["skipped rows"] += 1
                 continue
             except DatasetError as error:
                 self.report.findings.append(skipped_without_reason(skipped.entry, error.message))
                 continue
-            if pixels is None:
-                self.report.checked["skipped rows"] += 1
-            elif self.means.engine is None:
+            if explained is None:
                 self.report.unchecked["skipped rows that only the model can explain"] += 1
-            elif self.means.engine.classify([pixels])[0].healthy:
-                self.report.findings.append(skipped_without_reason(skipped.entry, skipped.leaf.reason))
-            else:
+            elif explained:
                 self.report.checked["skipped rows"] += 1
+            else:
+                self.report.findings.append(skipped_without_reason(skipped.entry, skipped.leaf.reason))
 
     def _unreadable(self, leaf: int, error: LedgerError) -> None:
         """Step 3: the log cannot be read on from here."""

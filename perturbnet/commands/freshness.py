@@ -56,8 +56,8 @@ def freshness(  # noqa: PLR0913 - one for each option
     perturb bench freshness --n 8                  a first look, minutes
     perturb bench freshness --cut 0 62             with milder ranges
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
-    from perturbnet.challenges import FRESHNESS_RANGES, FreshnessRanges
     from perturbnet.config import load_settings
+    from perturbnet.freshness import FRESHNESS_RANGES, FreshnessRanges
 
     _require_order(scale=scale, cut=cut)
     named = {"PERTURB_PROFILE": profile, "PERTURB_ATTACK": attack_name}

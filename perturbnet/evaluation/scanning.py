@@ -23,9 +23,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from perturbnet.challenges import require_size, rescale
+from perturbnet.challenges import require_size
 from perturbnet.datasets.source import decode_stored
 from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
+from perturbnet.freshness import rescale
 from perturbnet.images import MAX_PICTURE_BYTES, Pixels, pixel_digest
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

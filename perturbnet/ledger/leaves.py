@@ -127,7 +127,7 @@ class RulesLeaf(Leaf, frozen=True):
     gates: dict[str, str | Int]  # see protocol.Rules
     history: dict[str, Int | str]  # history_size, min_processed_count, duplicates, burn_uid ("" for none)
     selection: dict[str, Int | str]  # k, exploration, group_by_coldkey, group_by_ip (0 or 1)
-    challenges: dict[str, Int]  # augment (0 or 1), max_attempts, max_body_bytes
+    challenges: dict[str, Int]  # augment (form of freshness, 0: off), max_attempts, max_body_bytes
 
 
 class EpochLeaf(Leaf, frozen=True):

@@ -20,6 +20,7 @@ from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChainUnavailable, ChallengeError, DatasetError, RowUnreadable
+from perturbnet.freshness import FRESHNESS_FORMS, FRESHNESS_RANGES
 from perturbnet.images import encode_base64, encode_png, pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
@@ -53,7 +54,7 @@ class RoundPolicy:
     rules: Rules
     selection: SelectionRules
     max_attempts: int
-    augment: bool
+    augment: int  # the form of freshness, 0 for none: see freshness.FRESHNESS_FORMS
     duplicates: str
     max_body_bytes: int
     keep_bodies_rounds: int
@@ -160,6 +161,7 @@ class Rounds:
             attempt=attempt,
             freshness_seed=seeded.freshness_seed if self.policy.augment else None,
             rules=self.policy.rules,
+            ranges=FRESHNESS_FORMS.get(self.policy.augment, FRESHNESS_RANGES),
         )
         needed = response_limit_bytes(challenge.clean.shape[0], challenge.clean.shape[1])
         if needed > self.policy.max_body_bytes:

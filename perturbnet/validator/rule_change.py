@@ -16,6 +16,8 @@ from dataclasses import replace
 
 from msgspec import structs
 
+from perturbnet.errors import LedgerCorrupt
+from perturbnet.freshness import FRESHNESS_FORMS
 from perturbnet.ledger.leaves import RulesLeaf
 from perturbnet.terms import read_gates, read_selection
 from perturbnet.validator.journal import Journal
@@ -59,7 +61,14 @@ def read_policy(leaf: RulesLeaf, policy: RoundPolicy) -> RoundPolicy:
         rules=read_gates(leaf),
         selection=read_selection(leaf),
         duplicates=str(leaf.history["duplicates"]),
-        augment=bool(leaf.challenges["augment"]),
+        augment=_read_freshness(leaf),
         max_attempts=leaf.challenges["max_attempts"],
         max_body_bytes=leaf.challenges["max_body_bytes"],
     )
+
+
+def _read_freshness(leaf: RulesLeaf) -> int:
+    form = leaf.challenges["augment"]
+    if form not in {0, *FRESHNESS_FORMS}:
+        raise LedgerCorrupt(f"a rules leaf with freshness {form}: this version knows 0, {FRESHNESS_FORMS}")
+    return form

@@ -17,6 +17,7 @@ from perturbnet.classifier.environment import describe_environment
 from perturbnet.classifier.models import choose_device
 from perturbnet.config import Settings
 from perturbnet.datasets import ImageSource, SourceIdentity
+from perturbnet.freshness import FRESHNESS_FORM
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.protocol import Rules
 from perturbnet.selection import SelectionRules
@@ -88,7 +89,7 @@ def build_policy(settings: Settings, rules: Rules, fingerprint: str) -> RoundPol
             group_by_ip=settings.group_by_ip and not local,
         ),
         max_attempts=settings.max_challenge_attempts,
-        augment=settings.challenge_augment,
+        augment=FRESHNESS_FORM if settings.challenge_augment else 0,
         duplicates=settings.duplicates,
         max_body_bytes=settings.max_response_bytes,
         keep_bodies_rounds=settings.keep_bodies_rounds,
@@ -116,7 +117,7 @@ def build_rules_leaf(settings: Settings, policy: RoundPolicy, *, block: int) -> 
             "group_by_ip": int(selection.group_by_ip),
         },
         challenges={
-            "augment": int(policy.augment),
+            "augment": policy.augment,
             "max_attempts": policy.max_attempts,
             "max_body_bytes": policy.max_body_bytes,
         },

@@ -12,10 +12,10 @@ from perturbnet.attack_bench import prepared
 from perturbnet.attack_bench.freshness import KINDS, FreshnessBench, Trial, summarise
 from perturbnet.attack_bench.prepared import Prepared
 from perturbnet.attacks import open_attack
-from perturbnet.challenges import Freshness, FreshnessRanges, apply_freshness, draw_freshness
 from perturbnet.classifier import open_engine
 from perturbnet.classifier.canonical.profiles import open_gradient
 from perturbnet.datasets import open_source
+from perturbnet.freshness import Freshness, FreshnessRanges, apply_freshness, draw_freshness
 from tests.fakes import RULES, texture
 
 PICTURE = texture("picture", 60, 80)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from msgspec.structs import asdict
 
-from perturbnet.challenges import Freshness, apply_freshness
 from perturbnet.errors import (
     ChainTimeout,
     ChallengeError,
@@ -21,6 +20,7 @@ from perturbnet.errors import (
     ModelError,
     Reject,
 )
+from perturbnet.freshness import Freshness, apply_freshness
 from perturbnet.images import decode_base64, decode_png, pixel_digest
 from perturbnet.ledger import BlobStore, fold
 from perturbnet.ledger.leaves import (
@@ -182,7 +182,7 @@ def test_all_failing_leaves_the_histories_alone(tmp_path: Path) -> None:
 
 
 def test_identical_pixels_are_recorded_and_judged_once(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
+    world = make_world(tmp_path, PERTURB_CHALLENGE_AUGMENT="false")
     world.courier.answers = {1: junk, 2: good, 3: good}
     receipts = run_once(world)
     assert receipts is not None

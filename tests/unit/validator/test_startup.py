@@ -62,7 +62,7 @@ def test_the_rules_leaf_holds_what_a_recomputation_needs() -> None:
         "burn_uid": 7,
     }
     assert leaf.selection == {"k": 100, "exploration": "0.20", "group_by_coldkey": 0, "group_by_ip": 0}
-    assert leaf.challenges == {"augment": 1, "max_attempts": 12, "max_body_bytes": 6_000_000}
+    assert leaf.challenges == {"augment": 2, "max_attempts": 12, "max_body_bytes": 6_000_000}
     assert leaf.activation_block == 9
     none = settings()
     unburnt = startup.build_rules_leaf(none, startup.build_policy(none, rules, "f" * 64), block=9)
