@@ -14,9 +14,7 @@ Rules
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +22,9 @@ from pathlib import Path
 
 import msgspec
 
-from perturbnet import __version__
 from perturbnet.artifacts import sha256_file, write_durably
 from perturbnet.audit.run import Means
 from perturbnet.errors import DatasetError, OutputError
-from perturbnet.ledger.leaves import ConfigLeaf
 from perturbnet.outputs.attempts import read_attempts
 from perturbnet.outputs.dataset.card import write_card
 from perturbnet.outputs.dataset.croissant import write_croissant
@@ -42,10 +38,8 @@ from perturbnet.outputs.dataset.layout import (
     WORK_FOLDER,
     Mode,
 )
-from perturbnet.outputs.dataset.licences import licence_of
 from perturbnet.outputs.dataset.manifest import (
     NAMED,
-    VERSION,
     Manifest,
     Model,
     Shard,
@@ -62,12 +56,19 @@ from perturbnet.outputs.dataset.plan import (
     read_plan,
     require_beginning,
 )
+from perturbnet.outputs.dataset.reports import (
+    RangeReport,
+    bind,
+    model_of,
+    read_report,
+    report_path,
+    source_of,
+)
 from perturbnet.outputs.dataset.shards import RangeWriter
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.notes import SigningKey
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_WITH = ("pyarrow", "datasets", "pillow")
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,6 @@ class Asked:
     shard_leaves: int | None = None
     rebuild: bool | None = None
     margins: bool | None = None
-
-
-class RangeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of one range."""
-
-    shards: list[Shard]
-    left_out: dict[str, int]
-    sources: list[Source]
-    models: list[Model]
 
 
 def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Progress | None = None) -> Plan:
@@ -133,9 +125,9 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
         LedgerError, DatasetError, DigestMismatch: see `examples.Builder.rows`.
 
     """
-    path = _report_path(folder, cut)
+    path = report_path(folder, cut)
     if path.exists():
-        return _read_report(path)
+        return read_report(path)
     _require_means(plan, means)
     source, engine = means.source if plan.rebuild else None, means.engine if plan.margins else None
     builder = Builder(bundle, plan.mode, source, engine)
@@ -147,8 +139,8 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
         for attempts in read_attempts(bundle, cut.start, cut.stop, size=plan.leaves):
             for row in builder.rows(attempts, repeats):
                 writer.add(row)
-            sources.add(_source_of(attempts.config))
-            models.add(_model_of(attempts.config))
+            sources.add(source_of(attempts.config))
+            models.add(model_of(attempts.config))
         left_out = dict(sorted(builder.left_out.items()))
         report = RangeReport(writer.finish(), left_out, sorted(sources), sorted(models))
         path.parent.mkdir(exist_ok=True)
@@ -164,8 +156,8 @@ def finish(folder: Path, plan: Plan, key: SigningKey | None) -> Manifest:
 
     """
     old = read_version(folder)
-    reports = [_read_report(_report_path(folder, cut)) for cut in plan.ranges]
-    manifest = _manifest(plan, old, reports)
+    reports = [read_report(report_path(folder, cut)) for cut in plan.ranges]
+    manifest = bind(plan, old, reports)
     work = folder / WORK_FOLDER
     with _disk(folder):
         if key is None and old is not None and old.leaves == plan.leaves:
@@ -266,60 +258,6 @@ def _require_means(plan: Plan, means: Means) -> None:
         raise OutputError("this export rebuilds images and needs the data set", hint="perturb bootstrap")
     if plan.margins and means.engine is None:
         raise OutputError("this export computes margins and needs the model", hint="perturb bootstrap")
-
-
-def _manifest(plan: Plan, old: Manifest | None, reports: list[RangeReport]) -> Manifest:
-    left_out: Counter[str] = Counter(old.left_out if old else {})
-    shards = list(old.shards if old else [])
-    sources, models = set(old.sources if old else []), set(old.models if old else [])
-    for report in reports:
-        left_out.update(report.left_out)
-        shards += report.shards
-        sources.update(report.sources)
-        models.update(report.models)
-    shared = set(Plan.__struct_fields__) & set(Manifest.__struct_fields__)
-    values = {name: getattr(plan, name) for name in shared} | {"version": VERSION}
-    versions = {name: importlib.metadata.version(name) for name in _WITH}
-    return Manifest(
-        **values,
-        left_out=dict(left_out),
-        sources=sorted(sources),
-        models=sorted(models),
-        written_with={"perturbnet": __version__, **versions},
-        shards=shards,
-        files={},
-    )
-
-
-def _source_of(config: ConfigLeaf) -> Source:
-    licence, rows = licence_of(config.dataset), config.dataset.get("rows", 0)
-    return Source(
-        repository=str(config.dataset.get("repository", "")),
-        revision=str(config.dataset.get("revision", "")),
-        split=str(config.dataset.get("split", "")),
-        rows=rows if isinstance(rows, int) else 0,
-        licence=licence.identifier,
-        terms=licence.terms,
-    )
-
-
-def _model_of(config: ConfigLeaf) -> Model:
-    return Model(config.model_name, config.model_digest, config.engine)
-
-
-def _report_path(folder: Path, cut: Range) -> Path:
-    return folder / WORK_FOLDER / "ranges" / f"{cut.start:012d}.json"
-
-
-def _read_report(path: Path) -> RangeReport:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RangeReport)
-    except FileNotFoundError:
-        raise OutputError(
-            f"leaves from {int(path.stem)} on were not exported yet", hint="run their part"
-        ) from None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise OutputError(f"{path} is no report of an export: {error}") from None
 
 
 @contextmanager
