@@ -70,12 +70,13 @@ async def read_body(request: Request, limits: ServerLimits, rates: Rates) -> byt
 
 
 async def _stream(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
+    chunks, size = [], 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
             raise RequestRefused(413, f"a body above {max_bytes} bytes")
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _check_content(request: Request) -> None:
