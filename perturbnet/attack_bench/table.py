@@ -93,7 +93,7 @@ def _scores(
     mine = np.array([read_score(trial, budget) for trial in trials])
     found: dict[str, Any] = {"mean": float(mine.mean()), "interval": bootstrap(mine)}
     if ours is not None and ours[0]["attack"] != name:
-        pairs = _pair(trials, ours)
+        pairs = pair(trials, ours)
         ahead = np.array([read_score(our, budget) - read_score(one, budget) for one, our in pairs])
         found["behind"] = {"mean": float(ahead.mean()), "interval": bootstrap(ahead)}
     return found
@@ -103,12 +103,12 @@ def _median_ratio(
     trials: Sequence[Trial], ours: Sequence[Trial], budget_s: float, field: int
 ) -> float | None:
     """Median over images of (this attack's number / ours), where both stand at the same level."""
-    pairs = [(point_at(one, budget_s), point_at(our, budget_s)) for one, our in _pair(trials, ours)]
+    pairs = [(point_at(one, budget_s), point_at(our, budget_s)) for one, our in pair(trials, ours)]
     ratios = [one[field] / our[field] for one, our in pairs if one and our and one[1] == our[1]]
     return float(np.median(ratios)) if ratios else None
 
 
-def _pair(trials: Sequence[Trial], ours: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
+def pair(trials: Sequence[Trial], ours: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
     """Trials of one image, this attack's and ours."""
     by_image = {trial["image"]: trial for trial in ours}
     return [(one, by_image[one["image"]]) for one in trials if one["image"] in by_image]

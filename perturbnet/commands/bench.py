@@ -91,6 +91,7 @@ def attacks(  # noqa: PLR0913 - one for each option
     from perturbnet.attack_bench.metering import Costs
     from perturbnet.attack_bench.running import Plan, run_plan
     from perturbnet.attack_bench.table import tabulate, to_markdown
+    from perturbnet.attack_bench.values import compare_values, values_markdown
 
     if list_attacks:
         click.echo("\n".join(contender_names()))
@@ -102,11 +103,13 @@ def attacks(  # noqa: PLR0913 - one for each option
     plan = Plan(specs, images, budgets_s[-1], clock == "virtual", costs)
     with _bar() as progress:
         trials = run_plan(plan, _settings(profile), record, jobs=jobs or _cores(), progress=progress)
-    table = {"clock": clock, **tabulate(trials, budgets_s, names[0])}
+    values = compare_values(trials, budgets_s[-1], names[0])
+    table = {"clock": clock, **tabulate(trials, budgets_s, names[0]), "values": values}
     if picture is not None:
         picture.write_text(_draw(trials, names, budgets_s[-1], clock), encoding="utf-8")
     if json_file != "-":
         click.echo(to_markdown(table))
+        click.echo(values_markdown(values, names[0]))
     _write_json(table, json_file)
 
 

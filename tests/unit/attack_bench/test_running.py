@@ -28,6 +28,7 @@ def test_contenders() -> None:
     assert {"exchange", "pgd", "fgsm"} <= set(expand("all"))
     assert all(name.startswith("bench.attack_peers:") for name in expand(PUBLIC))
     assert open_contender("fgsm").name == "fgsm"
+    assert open_contender("exchange-values").name == "exchange-values"
     assert open_contender("perturbnet.attacks.pgd:AscendingPgd").name == "pgd"
     assert [open_contender(name).name for name in expand(PUBLIC)] == [
         "foolbox-fmn",

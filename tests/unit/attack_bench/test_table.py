@@ -10,6 +10,7 @@ import pytest
 
 from perturbnet.attack_bench.picture import draw, times
 from perturbnet.attack_bench.table import bootstrap, curve, point_at, read_score, tabulate, to_markdown
+from perturbnet.attack_bench.values import compare_values, values_markdown
 
 
 def trial(attack: str, image: int, *points: tuple[float, int, int, float], **fields: Any) -> dict[str, Any]:
@@ -94,3 +95,15 @@ def test_the_picture_is_svg_with_a_line_for_each_attack() -> None:
     assert any(text.startswith("ours") for text in texts)
     assert any(text.startswith("theirs") for text in texts)
     assert sum(found.get("fill") == "none" for found in root.iter("{http://www.w3.org/2000/svg}path")) == 2
+
+
+def test_values_are_compared_apart_by_level() -> None:
+    rows = {(row["attack"], row["group"]): row for row in compare_values(TRIALS, 2, "ours")}
+    same, another = rows["theirs", "k = 1"], rows["theirs", "another k"]
+    assert (same["images"], same["changed_ratio"], same["fewer"]) == (1, 2.0, 1)
+    assert (another["images"], another["changed_ratio"], another["fewer"]) == (1, 3.0, 1)
+    assert rows["theirs", "any level"]["changed_ratio"] == 2.5
+    assert rows["theirs", "same k, 2 or more"]["changed_ratio"] is None
+    shown = values_markdown(list(rows.values()), "ours")
+    assert "| theirs | k = 1 | 1 | 2.000 | 2.000 | 1 of 1 |" in shown
+    assert "2 or more" not in shown
