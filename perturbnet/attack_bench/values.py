@@ -1,7 +1,7 @@
 """Who changes fewer values: pairs of answers to one image, apart by the levels they stand at.
 
 At one level, fewer values and fewer squares are one aim. From two levels on they are not: a value moved by
-all of k costs k² and does the work of nearly k values moved by one. So a count says nothing without its level.
+all of k costs k² and does the work of nearly k values moved by one. A count says nothing without its level.
 """
 
 from __future__ import annotations
