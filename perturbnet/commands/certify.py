@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.outputs.certificate.envelope import Certificate
+    from perturbnet.outputs.certificate.findings import Report
     from perturbnet.outputs.certificate.predicate import Progress
-    from perturbnet.outputs.certificate.verification import Report
     from perturbnet.transparency.anchors import Anchor
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

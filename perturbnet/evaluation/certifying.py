@@ -13,8 +13,9 @@ from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import OutputError
 from perturbnet.evaluation.session import Session
 from perturbnet.outputs.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
+from perturbnet.outputs.certificate.findings import Report
 from perturbnet.outputs.certificate.issuing import issue_certificate
-from perturbnet.outputs.certificate.verification import Reader, Report, verify_certificate
+from perturbnet.outputs.certificate.verification import Reader, verify_certificate
 from perturbnet.transparency.bundle import Bundle, open_bundle
 from perturbnet.validator.certificates import record_certificate
 

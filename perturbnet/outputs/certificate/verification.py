@@ -19,8 +19,7 @@ draws) is for `perturb audit` to say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -28,72 +27,14 @@ import msgspec
 from perturbnet.errors import LedgerError, OutputError
 from perturbnet.ledger.leaves import CertificateLeaf, GenesisLeaf
 from perturbnet.merkle import verify_inclusion
+from perturbnet.outputs.certificate.arithmetic import wrong_rates
 from perturbnet.outputs.certificate.envelope import Certificate, read_certificate
+from perturbnet.outputs.certificate.findings import Line, Outcome, Report, Step
 from perturbnet.outputs.certificate.predicate import PREDICATE_TYPE, Progress, gather, sentences
-from perturbnet.outputs.statistics import Rate, Statistics, rate
 from perturbnet.transparency.anchors import Anchor, check_chain, check_pinned
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.delegation import Authority, read_authority
 from perturbnet.transparency.notes import VerifierKey
-
-
-class Step(IntEnum):
-    """See the module's docstring."""
-
-    FORM = 1
-    SIGNATURE = 2
-    SUBJECT = 3
-    ARITHMETIC = 4
-    DELEGATION = 5
-    LOG = 6
-    EVIDENCE = 7
-    LEAF = 8
-    ANCHOR = 9
-
-
-class Outcome(StrEnum):
-    """What became of a step."""
-
-    CHECKED = "checked"
-    REFUSED = "refused"
-    UNCHECKED = "not checked"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at."""
-
-    step: Step
-    outcome: Outcome
-    text: str
-
-
-@dataclass
-class Report:
-    """All lines, in order; `status` is verified, refused, or incomplete where a step could not be made."""
-
-    lines: list[Line] = field(default_factory=list)
-
-    @property
-    def status(self) -> str:
-        """Verified only if every step was checked and none refused."""
-        if any(line.outcome is Outcome.REFUSED for line in self.lines):
-            return "refused"
-        checked = {line.step for line in self.lines if line.outcome is Outcome.CHECKED}
-        return "verified" if checked == set(Step) else "incomplete"
-
-    def to_json(self) -> dict[str, Any]:
-        """For machines."""
-        lines = [
-            {
-                "step": int(line.step),
-                "name": line.step.name.lower(),
-                "outcome": line.outcome,
-                "text": line.text,
-            }
-            for line in self.lines
-        ]
-        return {"status": self.status, "steps": lines}
 
 
 @dataclass(frozen=True)
@@ -175,7 +116,7 @@ class _Verification:
 
     def _arithmetic(self) -> None:
         predicate = self.certificate.predicate
-        faults = list(_wrong_rates(predicate.statistics))
+        faults = list(wrong_rates(predicate.statistics))
         caveats, mappings = sentences(predicate.evidence, predicate.log.network)
         if (predicate.caveats, predicate.mappings) != (caveats, mappings):
             faults.append("caveats or mappings are not those of this version")
@@ -325,33 +266,6 @@ def leaf_of(certificate: Certificate) -> CertificateLeaf:
         statistics=statistics.digest(),
         key=certificate.predicate.log.key,
     )
-
-
-def _wrong_rates(said: Statistics) -> Iterator[str]:
-    """What is wrong with the shares and intervals of a certificate's counts."""
-    trials = {"stability": said.images, "clean_accuracy": said.labelled, "robust_accuracy": said.labelled}
-    for name, images in trials.items():
-        found: Rate = getattr(said, name)
-        sizes = {found.trials, found.exact.trials, found.anytime.trials}
-        if said.attempts != images and said.attempts in sizes:
-            yield f"{name}: an interval over {said.attempts} attempts instead of {images} images"
-        elif sizes != {images}:
-            yield f"{name}: of {sorted(sizes)} images, expected {images}"
-        elif name == "stability" and found.successes != said.images - said.broken:
-            yield f"stability: {found.successes} unbroken of {said.images}, of which {said.broken} broken"
-        else:
-            try:
-                expected = rate(found.successes, images, found.exact.level)
-            except OutputError as error:
-                yield f"{name}: {error.message}"
-                continue
-            if found != expected:
-                yield f"{name}: expected {_bounds(expected)}, got {_bounds(found)}"
-
-
-def _bounds(found: Rate) -> str:
-    exact, always = found.exact, found.anytime
-    return f"{found.share} [{exact.lower}, {exact.upper}], anytime [{always.lower}, {always.upper}]"
 
 
 def _authority_at(bundle: Bundle, position: int) -> Authority:

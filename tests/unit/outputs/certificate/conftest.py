@@ -11,15 +11,9 @@ import pytest
 
 from perturbnet.ledger import Leaf
 from perturbnet.outputs.certificate.envelope import Certificate, Statement, sign_statement
+from perturbnet.outputs.certificate.findings import Line, Outcome, Report
 from perturbnet.outputs.certificate.issuing import issue_certificate
-from perturbnet.outputs.certificate.verification import (
-    Line,
-    Outcome,
-    Reader,
-    Report,
-    leaf_of,
-    verify_certificate,
-)
+from perturbnet.outputs.certificate.verification import Reader, leaf_of, verify_certificate
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
 from tests.unit.audit.honest import LOG_KEY, Honest, live

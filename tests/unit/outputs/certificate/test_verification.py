@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perturbnet.outputs.certificate.verification import Outcome, Step
+from perturbnet.outputs.certificate.findings import Outcome, Step
 from perturbnet.outputs.intervals import anytime, clopper_pearson
 from perturbnet.transparency.anchors import Anchor
 from tests.unit.audit.published import OTHER_KEY, anchor_of, publish
