@@ -7,13 +7,13 @@ perturb validator run              the same
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from perturbnet import memory
 from perturbnet.chain import Chain, open_chain
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Loaded, Settings
@@ -96,7 +96,7 @@ class Validator:
             await self.publication.run()
         else:
             forget_old_deltas(self.rounds.journal, self.settings.keep_deltas_rounds)
-        gc.collect()  # else what a round leaves in cycles, images among it, adds up over many rounds
+        memory.give_back()
         return True
 
     async def _attempt(self, work: Callable[[], Awaitable[bool]]) -> bool:
@@ -174,7 +174,7 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         log.info("Validator %s started on %s, netuid %d", keypair.ss58_address, network, netuid)
         chain.observe = validator.watch.chain_called
         validator.watch.start()
-        gc.freeze()  # what is there now stays; a collection need not look at it
+        memory.set_aside()
         try:
             async with validator.watchdog.watching():
                 await run_or_stop(validator.loop(), stop)
