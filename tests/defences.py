@@ -20,7 +20,7 @@ import pytest
 from perturbnet import identity, images, protocol, receipts, selection, verification
 from perturbnet.chain.genesis import OneNetwork
 from perturbnet.chain.rpc import Rpc
-from perturbnet.errors import ImageError, Reject
+from perturbnet.errors import ImageError, Refused, Reject
 from perturbnet.telemetry import loopback
 from perturbnet.transport import NonceStore, client, connections, exchange, intake, server
 from perturbnet.transport.addresses import Address
@@ -92,6 +92,19 @@ def _(patch: Patch) -> None:
     patch.setattr(exchange, "_complete", complete)
 
 
+@removes("refusals-kept")
+def _(patch: Patch) -> None:
+    async def raised(self: Any, target: Any, query: Any, nonce_ns: int, expired: Any) -> Any:
+        work = asyncio.create_task(self._client.ask(target, query, nonce_ns, self._caps))
+        await client._until(expired, [work])
+        try:
+            return None if work.cancelled() else work.result()
+        except Refused as refused:
+            return refused
+
+    patch.setattr(client._Round, "_reply", raised)
+
+
 @removes("private-address")
 def _(patch: Patch) -> None:
     patch.setattr(client, "check_address", lambda host, port, **_: Address(str(host), port))
@@ -99,7 +112,7 @@ def _(patch: Patch) -> None:
 
 @removes("json-bomb")
 def _(patch: Patch) -> None:
-    patch.setattr(protocol, "_check_structure", lambda _data: None)
+    patch.setattr(protocol, "_check_structure", lambda _data: -1)
 
 
 @removes("replayed-answer")
