@@ -14,7 +14,7 @@ Rules (design: architecture.md, "Rules of the network")
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -130,9 +130,10 @@ def choose_view(
         ChallengeError: no view has a size that can be sent, or the engine is unsure of its own sums.
 
     """
-    views = list_views(row, pixels, seed, ranges)
+    views = draw_views(row, pixels, seed, ranges)
     if ranges.views == 1:
-        return View(*views[0], classify_image(row, views[0][1], engine))
+        freshness, clean = next(views)
+        return View(freshness, clean, classify_image(row, clean, engine))
     plain = classify_image(row, pixels, engine)
     tried = []
     for freshness, clean in views:
@@ -144,28 +145,27 @@ def choose_view(
     return max(tried, key=lambda one: one[:3])[3]
 
 
-def list_views(
+def draw_views(
     row: int, pixels: Pixels, seed: bytes, ranges: FreshnessRanges = FRESHNESS_RANGES
-) -> list[tuple[Freshness, Pixels]]:
+) -> Iterator[tuple[Freshness, Pixels]]:
     """The views of a seed that have a size that can be sent, at least one, in order.
 
     Raises:
         ChallengeError: there is none.
 
     """
-    found, refused = [], []
+    sendable = 0
     for number in range(ranges.views):
         freshness = draw_freshness(seed, pixels.shape[0], pixels.shape[1], ranges, view=number)
         clean = apply_freshness(pixels, freshness)
         try:
             require_size(row, clean)
-        except ChallengeError as error:
-            refused.append(error)
+        except ChallengeError:
+            if number == ranges.views - 1 and not sendable:
+                raise
             continue
-        found.append((freshness, clean))
-    if not found:
-        raise refused[0]
-    return found
+        sendable += 1
+        yield freshness, clean
 
 
 def classify_image(row: int, pixels: Pixels, engine: Engine) -> Classification:

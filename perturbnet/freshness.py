@@ -1,9 +1,9 @@
 """Freshness: a seeded rescale, crop and flip of a picture, so that a prepared answer is worth little.
 
 Rules (design: architecture.md, "Rules of the network"; how little: docs/mining.md; why: docs/adr/0017)
-- Rescale 0.8 to 1, a cut of a tenth to a quarter of each side, a flip, in exact integers. The seed belongs to
-  the draw and was committed to before the epoch began; the parameters stand in the challenge leaf, so an
-  auditor draws and applies them again.
+- Rescale 0.8 to 1, height and width apart; a cut of a tenth to a quarter of each side; a flip; in exact
+  integers. The seed belongs to the draw and was committed to before the epoch began; the parameters stand in
+  the challenge leaf, so an auditor draws and applies them again.
 - A seed names several views; which of them is sent depends on the model (`challenges.choose_view`).
 - Rescaling is bilinear with half-pixel centres: every output is `(Σ w·u + total // 2) // total` over four
   input pixels with integer weights w, total = Σ w.
@@ -29,18 +29,23 @@ _SEED_HEX = re.compile(r"[0-9a-f]{64}")
 class FreshnessRanges:
     """From where freshness is drawn, least and most in thousandths: the rescale, and the cut of each side.
 
-    Of `views` views the first is sent that keeps `keep_milli` thousandths of the plain image's margin.
+    `stretch`: height and width are rescaled apart. Of `views` views the first is sent that keeps `keep_milli`
+    thousandths of the plain image's margin.
     """
 
     scale_milli: tuple[int, int] = (800, 1000)
     cut_milli: tuple[int, int] = (100, 250)
-    views: int = 4
+    stretch: bool = True
+    views: int = 12
     keep_milli: int = 800
 
 
 # Rules of the network, by the number under `augment` in its rules leaf (0: off). A form that a log may name
 # is never changed: another one gets the next number.
-FRESHNESS_FORMS = {1: FreshnessRanges(cut_milli=(0, 250), views=1, keep_milli=0), 2: FreshnessRanges()}
+FRESHNESS_FORMS = {
+    1: FreshnessRanges(cut_milli=(0, 250), stretch=False, views=1, keep_milli=0),
+    2: FreshnessRanges(),
+}
 FRESHNESS_FORM = 2
 FRESHNESS_RANGES = FRESHNESS_FORMS[FRESHNESS_FORM]
 
@@ -99,10 +104,12 @@ def draw_freshness(
     seed: bytes, height: int, width: int, ranges: FreshnessRanges = FRESHNESS_RANGES, *, view: int = 0
 ) -> Freshness:
     """The parameters that 32 seed bytes name for one view of an image of this size."""
-    numbers = hashlib.sha256(b"freshness" + seed + (bytes([view]) if view else b"")).digest()
+    named = seed + (bytes([view]) if view else b"")
+    numbers = hashlib.sha256(b"freshness" + named).digest()
     pick = [int.from_bytes(numbers[i : i + 6], "big") for i in range(0, 30, 6)]
-    scale = _between(ranges.scale_milli, pick[0])
-    scaled_height, scaled_width = (max(1, side * scale // 1000) for side in (height, width))
+    across = hashlib.sha256(b"freshness width" + named).digest() if ranges.stretch else numbers
+    scaled_height = max(1, height * _between(ranges.scale_milli, pick[0]) // 1000)
+    scaled_width = max(1, width * _between(ranges.scale_milli, int.from_bytes(across[:6], "big")) // 1000)
     cut_height = scaled_height * _between(ranges.cut_milli, pick[1]) // 1000
     cut_width = scaled_width * _between(ranges.cut_milli, pick[2]) // 1000
     return Freshness(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from perturbnet.audit.draws import Skipped
 from perturbnet.audit.findings import Finding, Step
-from perturbnet.challenges import choose_view, clean_image, draw_epsilon, list_views, require_size
+from perturbnet.challenges import choose_view, clean_image, draw_epsilon, draw_views, require_size
 from perturbnet.classifier import Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError, LedgerCorrupt
@@ -112,7 +112,7 @@ def check_skip(skipped: Skipped, image: SourceImage, rules: RulesLeaf, engine: E
         views = [image.pixels]
         if ranges is not None:
             views = [
-                clean for _, clean in list_views(image.row, image.pixels, skipped.freshness_seed, ranges)
+                clean for _, clean in draw_views(image.row, image.pixels, skipped.freshness_seed, ranges)
             ]
         if all(_response_bytes(pixels) > most for pixels in views):
             return True

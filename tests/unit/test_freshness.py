@@ -30,8 +30,8 @@ def test_freshness_stays_in_its_ranges(seed: bytes, height: int, width: int) -> 
     assert drawn.possible
     assert drawn == draw_freshness(seed, height, width)
     assert seed.hex() == drawn.seed
-    scales = [scale for scale in range(800, 1001) if max(1, height * scale // 1000) == drawn.scaled_height]
-    assert any(max(1, width * scale // 1000) == drawn.scaled_width for scale in scales)
+    for side, scaled in ((height, drawn.scaled_height), (width, drawn.scaled_width)):
+        assert any(max(1, side * scale // 1000) == scaled for scale in range(800, 1001))
     for cut, side in ((drawn.scaled_height - drawn.height, drawn.scaled_height),
                       (drawn.scaled_width - drawn.width, drawn.scaled_width)):  # fmt: skip
         assert side // 10 <= cut <= side // 4
@@ -71,8 +71,8 @@ def test_golden_freshness_of_form_1() -> None:
 @pytest.mark.parametrize(
     ("view", "size", "digest"),
     [
-        (0, (39, 50), "2c864587dd0a7eee4015005d81da0fcc025b600f80ffbd6628b96c680f6193a3"),
-        (3, (45, 65), "27ca33a3672248855400de0256572424f1102e4b5a2a69f1aac69f7c6e0e5ebc"),
+        (0, (39, 61), "1e47c2a26ced60ae7844c3941400272757a56a169721718a8f50ca9e0053bfcd"),
+        (11, (41, 65), "18629c283c4e71e625c8d3184c8e89791548aca40c5dd183d1239ca2ec936076"),
     ],
 )
 def test_golden_freshness_of_form_2(view: int, size: tuple[int, int], digest: str) -> None:
@@ -84,7 +84,16 @@ def test_golden_freshness_of_form_2(view: int, size: tuple[int, int], digest: st
 
 def test_the_views_of_a_seed_differ() -> None:
     drawn = {draw_freshness(SEED, 320, 320, view=view) for view in range(FRESHNESS_RANGES.views)}
-    assert len({(one.scaled_height, one.top, one.left, one.height) for one in drawn}) == 4
+    assert len({(one.scaled_height, one.top, one.left, one.height) for one in drawn}) == 12
+
+
+def test_form_1_keeps_the_aspect_and_form_2_does_not() -> None:
+    for form, kept in ((1, True), (2, False)):
+        drawn = [
+            draw_freshness(number.to_bytes(32, "big"), 1000, 1000, FRESHNESS_FORMS[form])
+            for number in range(20)
+        ]
+        assert all(one.scaled_height == one.scaled_width for one in drawn) is kept
 
 
 def test_a_leaf_of_form_1_says_no_view() -> None:
