@@ -17,7 +17,7 @@ from perturbnet.evaluation import certifying
 from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.run import Prepared
 from perturbnet.evaluation.tally import tally_entries
-from perturbnet.outputs.certificate import verification
+from perturbnet.outputs.certificate import findings
 from perturbnet.outputs.report import (
     Wish,
     given,
@@ -48,7 +48,7 @@ class Outcome:
     leaves: int
     statistics: Statistics
     audit: Report
-    certificate: verification.Report | None = None  # how its verification went; None where there is none
+    certificate: findings.Report | None = None  # how its verification went; None where there is none
     files: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -106,8 +106,8 @@ class Outcome:
             return f"{len(findings)} findings, the first: {findings[0].sentence()}; {told}"
         return f"nothing found: {told}; no anchor, this was offline"
 
-    def _certified(self, report: verification.Report) -> str:
-        refused = [line for line in report.lines if line.outcome is verification.Outcome.REFUSED]
+    def _certified(self, report: findings.Report) -> str:
+        refused = [line for line in report.lines if line.outcome is findings.Outcome.REFUSED]
         last = report.lines[-1]
         shown = refused[0] if refused else last
         return f"{report.status}; step {int(shown.step)}, {shown.step.name.lower()}: {shown.text}"
