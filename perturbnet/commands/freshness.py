@@ -30,6 +30,9 @@ import click
               help="Try another rescale, in thousandths.")  # fmt: skip
 @click.option("--cut", nargs=2, type=click.IntRange(0, 900), metavar="LEAST MOST",
               help="Try another cut of each side, in thousandths.")  # fmt: skip
+@click.option("--form", default=2, show_default=True, type=click.IntRange(1, 2),
+              help="The network's form of freshness to begin from; 1 had one view.")  # fmt: skip
+@click.option("--views", type=click.IntRange(1, 256), help="Try at most so many views of a draw.")
 @click.option("--robust/--no-robust", default=True, help="Prepare against many warps too: most of the time.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write all trials as JSON; '-' prints it.")
 def freshness(  # noqa: PLR0913 - one for each option
@@ -43,6 +46,8 @@ def freshness(  # noqa: PLR0913 - one for each option
     split: str | None,
     scale: tuple[int, int] | None,
     cut: tuple[int, int] | None,
+    form: int,
+    views: int | None,
     robust: bool,
     json_file: str | None,
 ) -> None:
@@ -55,15 +60,20 @@ def freshness(  # noqa: PLR0913 - one for each option
     \b
     perturb bench freshness --n 8                  a first look, minutes
     perturb bench freshness --cut 0 62             with milder ranges
+    perturb bench freshness --form 1               as the network first had it
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    from dataclasses import replace
+
     from perturbnet.config import load_settings
-    from perturbnet.freshness import FRESHNESS_RANGES, FreshnessRanges
+    from perturbnet.freshness import FRESHNESS_FORMS
 
     _require_order(scale=scale, cut=cut)
     named = {"PERTURB_PROFILE": profile, "PERTURB_ATTACK": attack_name}
     overrides = {name: text for name, text in named.items() if text is not None}
     settings = load_settings(os.environ, overrides=overrides).settings
-    ranges = FreshnessRanges(scale or FRESHNESS_RANGES.scale_milli, cut or FRESHNESS_RANGES.cut_milli)
+    asked = {"scale_milli": scale, "cut_milli": cut, "views": views}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    ranges = replace(FRESHNESS_FORMS[form], **changes)
     found = _run(settings, ranges, pictures, draws, budget_s, clock, split, robust=robust)
     if json_file != "-":
         _print(found)
@@ -138,7 +148,8 @@ def _print(found: dict[str, Any]) -> None:
 
     ranges = found["ranges"]
     title = f"{found['profile']}, {found['attack']} for {found['seconds']} s; rescale {ranges['scale_milli']}"
-    table = Table(title=f"{title}, cut {ranges['cut_milli']} thousandths", title_justify="left", box=None)
+    title += f", cut {ranges['cut_milli']} thousandths; {ranges['views']} views"
+    table = Table(title=title, title_justify="left", box=None)
     for heading in ("miner", "off", "on", "share", "95 %", "success on"):
         table.add_column(heading, justify="left" if heading == "miner" else "right")
     for row in found["miners"]:
