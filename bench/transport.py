@@ -144,32 +144,34 @@ def _line(
     )
 
 
-def require_sdk(python: str | None) -> str:
-    """Return the interpreter if its environment holds SDK 10.5; otherwise say how to make one."""
-    if python is not None:
-        code = "from importlib.metadata import version; print(version('bittensor'))"
-        with contextlib.suppress(OSError):
-            done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-            if done.stdout.startswith(SDK):
-                return python
-            raise SystemExit(
-                f"{python} has bittensor {done.stdout.strip() or 'not'}, expected {SDK}*: {MAKE}"
-            )
-    named = f"there is no {python}" if python else "--sdk10 names no Python"
-    raise SystemExit(f"{named}; this bench needs an environment with SDK 10.5 beside this one: {MAKE}")
+def fault_of(python: str | None) -> str:
+    """Why this is no interpreter of an environment with SDK 10.5; empty if it is one."""
+    if python is None:
+        return "--sdk10 names no Python"
+    code = "from importlib.metadata import version; print(version('bittensor'))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{python}: {error.strerror}"
+    found = done.stdout.strip() or "none"
+    return "" if found.startswith(SDK) else f"{python} has bittensor {found}, expected {SDK}*"
 
 
 def main() -> None:
     """Print the table, or JSON."""
     options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.transport",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("--sdk10", help="the Python of an environment with bittensor 10.5")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--seconds", type=float, default=1.0, help="of a sample; by default 1")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
-    lines = compare(require_sdk(given.sdk10), rounds=given.rounds, seconds=given.seconds)
+    if fault := fault_of(given.sdk10):
+        options.error(f"{fault}; this bench needs an environment with SDK 10.5 beside this one: {MAKE}")
+    lines = compare(given.sdk10, rounds=given.rounds, seconds=given.seconds)
     if given.json:
         sys.stdout.write(json.dumps([asdict(line) for line in lines], indent=2) + "\n")
         return
