@@ -40,7 +40,7 @@ def main() -> int:
 
 # What others run with, and `transport`, which needs an environment of its own: python -m bench.transport.
 _TRANSPORT = ("transport", "transport_ours", "transport_sdk10")
-_NOT_BENCHES = ("harness", "attack_peers", "float_peers", "__main__", *_TRANSPORT)
+_NOT_BENCHES = ("harness", "attack_large", "attack_peers", "float_peers", "__main__", *_TRANSPORT)
 
 
 def _table(measurements: list[Measurement]) -> Table:
