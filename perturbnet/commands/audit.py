@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
 from perturbnet.commands.fraud import audit_fraud
+from perturbnet.commands.printing import write_text
 from perturbnet.commands.receipt import audit_receipt
 
 if TYPE_CHECKING:
     from perturbnet.audit.history import Expected
     from perturbnet.audit.parts import Part, Plan
-    from perturbnet.audit.run import Means, Progress, Scope
+    from perturbnet.audit.run import Means, Scope
     from perturbnet.transparency.anchors import Anchor
     from perturbnet.transparency.bundle import Bundle
 
@@ -170,7 +171,7 @@ def _run(
     from perturbnet.audit.run import Audit, audit_bundle
 
     started_s = time.monotonic()
-    with _bars(quiet=quiet) as progress:
+    with open_bars(quiet=quiet) as progress:
         report = audit_bundle(Audit(opened, expected, means, scope, progress), opened, anchors)
     return Part(plan, scope, report, means.engine is not None, time.monotonic() - started_s)
 
@@ -189,34 +190,9 @@ def _scope(plan: Plan, part: str | None) -> Scope | None:
     return Scope.part(plan.size, int(number), int(of))
 
 
-@contextmanager
-def _bars(*, quiet: bool) -> Iterator[Progress]:
-    """One bar for the leaves, one for the rounds; on stderr, so that stdout stays for the report."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<7}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    bars = Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=quiet
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def progress(what: str, done: int, of: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=of)
-        if done == of or done % 64 == 0 or what != "leaves":
-            bars.update(tasks[what], completed=done)
-
-    with bars:
-        yield progress
-
-
 def _report(part: Part, json_file: str | None) -> None:
     from perturbnet.audit.summary import summarise
 
-    if json_file == "-":
-        click.echo(part.encode())
-        return
-    click.echo("\n".join(summarise(part)))
-    if json_file:
-        Path(json_file).write_text(part.encode() + "\n", encoding="utf-8")
+    if json_file != "-":
+        click.echo("\n".join(summarise(part)))
+    write_text(part.encode(), json_file)

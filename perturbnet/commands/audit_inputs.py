@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
     from perturbnet.audit.run import Means
@@ -17,11 +18,7 @@ MAX_FILE_BYTES = 1 << 28
 
 def audit_settings(profile: str | None, netuid: int | None) -> Settings:
     """The environment's settings, with what the command line named instead. Raises `ConfigError`."""
-    from perturbnet.config import load_settings
-
-    named = {"PERTURB_PROFILE": profile, "NETUID": None if netuid is None else str(netuid)}
-    overrides = {name: text for name, text in named.items() if text is not None}
-    return load_settings(os.environ, overrides=overrides).settings
+    return read_settings(PERTURB_PROFILE=profile, NETUID=None if netuid is None else str(netuid))
 
 
 def open_means(settings: Settings, *, data: bool, model: bool) -> tuple[Means, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from perturbnet.bars import open_bar
+from perturbnet.commands.freshness import freshness
+from perturbnet.commands.given import read_settings
+from perturbnet.commands.printing import write_json
 
 BUDGETS = "1,2,5,18"
 
@@ -17,6 +19,9 @@ BUDGETS = "1,2,5,18"
 @click.group()
 def bench() -> None:
     """Benches: how well attacks do, by the verifier's word."""
+
+
+bench.add_command(freshness)
 
 
 @bench.command("attacks")
@@ -101,8 +106,10 @@ def attacks(  # noqa: PLR0913 - one for each option
     names = [open_contender(spec).name for spec in specs]
     costs = Costs(*(each / 1000 for each in (forward_ms, backward_ms, verification_ms, similarity_ms)))
     plan = Plan(specs, images, budgets_s[-1], clock == "virtual", costs)
-    with _bar() as progress:
-        trials = run_plan(plan, _settings(profile), record, jobs=jobs or _cores(), progress=progress)
+    with open_bar("trials") as progress:
+        trials = run_plan(
+            plan, read_settings(PERTURB_PROFILE=profile), record, jobs=jobs or _cores(), progress=progress
+        )
     values = compare_values(trials, budgets_s[-1], names[0])
     table = {"clock": clock, **tabulate(trials, budgets_s, names[0]), "values": values}
     if picture is not None:
@@ -110,7 +117,7 @@ def attacks(  # noqa: PLR0913 - one for each option
     if json_file != "-":
         click.echo(to_markdown(table))
         click.echo(values_markdown(values, names[0]))
-    _write_json(table, json_file)
+    write_json(table, json_file)
 
 
 def _read_budgets(text: str) -> list[float]:
@@ -133,32 +140,5 @@ def _draw(trials: list[dict[str, Any]], names: list[str], last_s: float, clock: 
     return draw({name: curve(trials, name, moments) for name in names}, moments, title)
 
 
-def _settings(profile: str | None) -> Any:  # noqa: ANN401 - Settings, whose import is slow
-    from perturbnet.config import load_settings
-
-    overrides = {} if profile is None else {"PERTURB_PROFILE": profile}
-    return load_settings(os.environ, overrides=overrides).settings
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        bar = bars.add_task("trials", total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
-
-
-def _write_json(data: dict[str, Any], json_file: str | None) -> None:
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    if json_file == "-":
-        click.echo(text)
-    elif json_file:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")

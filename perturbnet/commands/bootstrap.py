@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from perturbnet.bars import open_bars
 from perturbnet.commands.data import pins_option, profile_option
+from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,10 +70,9 @@ def bootstrap(
 def _print_end(profile: str) -> None:
     from perturbnet.bootstrap.holdings import open_manifest
     from perturbnet.bootstrap.records import Workplace
-    from perturbnet.commands.data import read_settings
     from perturbnet.commands.manifest import print_manifest
 
-    place = Workplace(read_settings(profile).cache_dir, profile)
+    place = Workplace(read_settings(PERTURB_PROFILE=profile).cache_dir, profile)
     print_manifest(open_manifest(place), place)
     click.echo(f"page for people       {place.report}")
 
@@ -79,26 +80,12 @@ def _print_end(profile: str) -> None:
 @contextmanager
 def showing_standing(console: Console) -> Iterator[Callable[[Standing, str], None]]:
     """Show bytes and rows as bars, with rates, and the step under way; nothing where there is no terminal."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
-
     from perturbnet.bootstrap.disk import readable_bytes
 
-    columns = (SpinnerColumn(), TextColumn("{task.description:<13}"), BarColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[shown]}"))  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        known: dict[str, TaskID] = {}
-
-        def update(name: str, done: int, total: int, unit: Callable[[float], str], step: str) -> None:
-            if not total:
-                return
-            if name not in known:
-                known[name] = bars.add_task(name, total=total, shown="")
-            rate = bars.tasks[known[name]].speed
-            shown = f"{unit(done)} of {unit(total)}" + (f", {unit(rate)}/s" if rate else "")
-            bars.update(known[name], completed=done, total=total, shown=f"{shown}  {step}")
+    with open_bars(console=console) as tell:
 
         def show(standing: Standing, step: str) -> None:
-            update("fetched", standing.bytes_done, standing.bytes_total, readable_bytes, "")
-            update("fingerprinted", standing.rows_done, standing.rows_total, "{:.0f} rows".format, step)
+            tell("fetched", standing.bytes_done, standing.bytes_total, unit=readable_bytes)
+            tell("fingerprinted", standing.rows_done, standing.rows_total, step, "{:.0f} rows".format)
 
         yield show

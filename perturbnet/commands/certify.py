@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings
+from perturbnet.commands.printing import write_json, write_text
+from perturbnet.commands.report import certificate_render
+
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.outputs.certificate.envelope import Certificate
     from perturbnet.outputs.certificate.findings import Report
-    from perturbnet.outputs.certificate.predicate import Progress
     from perturbnet.transparency.anchors import Anchor
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -52,19 +55,18 @@ def certify(  # noqa: PLR0913 - one for each option
     does not. It is on chain under the anchor after that; `perturb certificate verify` follows it there.
     """
     from perturbnet.clock import SystemClock
-    from perturbnet.commands.ledger_inputs import ledger_settings
     from perturbnet.errors import NoteError
     from perturbnet.outputs.certificate.cyclonedx import render_model_card
     from perturbnet.outputs.certificate.issuing import issue_certificate
     from perturbnet.transparency.bundle import open_bundle
     from perturbnet.transparency.log_key import KEY_FILE, load_log_key
 
-    settings = ledger_settings()
+    settings = read_settings()
     key = load_log_key(settings.state_dir / KEY_FILE)
     if key is None:
         hint = "only who has the log's key can certify: name the validator's PERTURB_STATE_DIR"
         raise NoteError(f"there is no {KEY_FILE} in {settings.state_dir} to sign with", hint=hint)
-    with open_bundle(bundle) as opened, _bar() as progress:
+    with open_bundle(bundle) as opened, open_bar("leaves") as progress:
         certificate = issue_certificate(
             opened, key, issued_ms=SystemClock().time_ns() // 10**6, model=_model_name(model),
             since=since, until=until, level=level, progress=progress,
@@ -80,6 +82,9 @@ def certify(  # noqa: PLR0913 - one for each option
 @click.group()
 def certificate() -> None:
     """Read certificates of anybody's: show what they say, verify them step by step."""
+
+
+certificate.add_command(certificate_render)
 
 
 @certificate.command("show")
@@ -98,8 +103,7 @@ def show(file: Path, json_file: str | None, cyclonedx: Path | None) -> None:
         predicate = found.predicate
         click.echo("\n".join([*_summary(found), "", *(f"- {text}" for text in predicate.caveats)]))
         click.echo("Nothing was verified: perturb certificate verify")
-    if json_file:
-        _write_text(json_file, found.payload.decode())
+    write_text(found.payload.decode(), json_file)
 
 
 @certificate.command("verify")
@@ -142,7 +146,7 @@ def verify(  # noqa: PLR0913 - one for each option
     if place is None:
         report, found = verify_certificate(data, Reader(None, given, hotkey, digest))
     else:
-        with open_bundle(place) as opened, _bar() as progress:
+        with open_bundle(place) as opened, open_bar("leaves") as progress:
             report, found = verify_certificate(data, Reader(opened, given, hotkey, digest, progress))
     _print_report(report, found, json_file)
     ctx.exit(0 if report.status == "verified" else 1)
@@ -205,15 +209,12 @@ def _summary(done: Certificate) -> Iterator[str]:
 
 
 def _print_report(report: Report, found: Certificate | None, json_file: str | None) -> None:
-    import json
-
-    text = json.dumps({**report.to_json(), "certificate": found.digest if found else None}, indent=2)
+    answer = {**report.to_json(), "certificate": found.digest if found else None}
     if json_file != "-":
         for line in report.lines:
             click.echo(f"{int(line.step)} {line.step.name.lower():<11} {line.outcome.value:<12} {line.text}")
         click.echo(report.status.upper())
-    if json_file:
-        _write_text(json_file, text)
+    write_json(answer, json_file)
 
 
 def _model_name(given: str | None) -> str | None:
@@ -249,21 +250,3 @@ def _write(path: Path, data: bytes) -> None:
         write_durably(path, data)
     except OSError as error:
         raise OutputError(f"{path} was not written: {error.strerror}") from None
-
-
-def _write_text(json_file: str, text: str) -> None:
-    if json_file == "-":
-        click.echo(text)
-    else:
-        _write(Path(json_file), (text + "\n").encode())
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """One bar for the leaves, on stderr."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("leaves", total=None)
-        yield lambda done, of: bars.update(task, completed=done, total=of)

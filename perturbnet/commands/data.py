@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.fetching import Progress
@@ -55,7 +57,7 @@ def list_(profile: str | None, pins_file: Path | None, out: Path) -> None:
     from perturbnet.bootstrap.disk import readable_bytes, require_space
     from perturbnet.bootstrap.profile import bytes_to_fetch, write_listing
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     listing = open_listing(settings, pins_file, None)
     needed = bytes_to_fetch(listing, settings.cache_dir / "hub")
     require_space(settings.cache_dir, needed, f"profile {settings.profile}")
@@ -100,7 +102,7 @@ def fetch(
     from perturbnet.bootstrap.fetching import fetch as fetch_file
     from perturbnet.bootstrap.profile import find_file
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     snapshot, file = find_file(open_listing(settings, pins_file, listing_file), path)
     with showing(path, file.size) as report:
         done = fetch_file(
@@ -143,35 +145,30 @@ def verify(profile: str | None, pins_file: Path | None, listing_file: Path | Non
     Finds what was damaged after it was fetched, whatever its date says. Changes nothing. Every file is looked
     at; exit code 3 if one is damaged, else 1 if one is missing.
     """
+    from perturbnet.bootstrap.disk import readable_bytes
     from perturbnet.bootstrap.fetching import verify_cached
     from perturbnet.errors import ArtifactMissing, DigestMismatch
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     listing = open_listing(settings, pins_file, listing_file)
     hub_cache = settings.cache_dir / "hub"
     faults: list[ArtifactMissing | DigestMismatch] = []
     files = [(snapshot, file) for snapshot in listing.values() for file in snapshot.files]
-    with counting("hashing", sum(file.size for _, file in files)) as advance:
+    total, hashed = sum(file.size for _, file in files), 0
+    with open_bar("hashing", unit=readable_bytes) as show:
         for snapshot, file in files:
             try:
                 verify_cached(file, snapshot, hub_cache)
             except (ArtifactMissing, DigestMismatch) as error:
                 faults.append(error)
-            advance(file.size)
+            hashed += file.size
+            show(hashed, total)
     click.echo(f"{len(files) - len(faults)} of {len(files)} files are what the hub and the pins name")
     faults.sort(key=lambda fault: fault.exit_code)
     for fault in faults[:-1]:
         click.echo(fault.message, err=True)
     if faults:
         raise faults[-1]
-
-
-def read_settings(profile: str | None) -> Settings:
-    """Return the settings, with the profile of the command line if it names one."""
-    from perturbnet.config import load_settings
-
-    overrides = {} if profile is None else {"PERTURB_PROFILE": profile}
-    return load_settings(os.environ, overrides=overrides).settings
 
 
 def open_listing(settings: Settings, pins_file: Path | None, listing_file: Path | None) -> Listing:
@@ -194,38 +191,17 @@ def open_listing(settings: Settings, pins_file: Path | None, listing_file: Path 
 def showing(path: str, size: int) -> Iterator[Callable[[Progress], None]]:
     """Show a fetch on standard error: a bar with bytes and rate; each wait as a line of its own."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    from perturbnet.bootstrap.disk import readable_bytes
+
     console, said = Console(stderr=True), ""
-    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(path, total=size)
+    with open_bar(path, unit=readable_bytes, console=console) as show:
 
         def report(progress: Progress) -> None:
             nonlocal said
-            bars.update(task, completed=progress.done)
+            show(progress.done, size)
             if progress.note and progress.note != said:
                 console.print(f"{path}: {progress.note}", highlight=False, markup=False, soft_wrap=True)
             said = progress.note
 
         yield report
-
-
-@contextmanager
-def counting(what: str, size: int) -> Iterator[Callable[[int], None]]:
-    """Show work on so many bytes on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task(what, total=size)
-        yield lambda count: bars.advance(task, count)

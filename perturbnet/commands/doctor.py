@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from perturbnet.commands.status import split_pairs
+from perturbnet.commands.given import load_given, settings_options
+from perturbnet.commands.printing import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +20,7 @@ STYLES = {"ok": "green", "look": "yellow", "bad": "bold red", "unknown": "cyan"}
 
 @click.command()
 @click.argument("role", type=click.Choice(["validator", "miner"]), default="validator")
-@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting.")
+@settings_options
 @click.option(
     "--json", "json_file", metavar="FILE", help="Also write the findings as JSON; '-' prints it instead."
 )
@@ -49,14 +47,12 @@ def doctor(
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from rich.console import Console
 
-    from perturbnet.config import load_settings
     from perturbnet.doctor import Outcome, Patient, examine, write_checklist
 
     if checklist:
         click.echo(write_checklist(), nl=False)
         return
-    overrides = split_pairs(pairs)
-    loaded = load_settings(os.environ, overrides=overrides, file=file)
+    loaded = load_given(pairs, file)
     console, found = Console(stderr=json_file == "-"), []
     with console.status("looking") as line:
         for check, finding in examine(
@@ -66,7 +62,7 @@ def doctor(
             found.append((check, finding))
             if json_file != "-":
                 console.print(_line(check, finding))
-    _write(found, json_file)
+    write_json([_to_json(*one) for one in found], json_file)
     worst = [check.name for check, finding in found if finding.outcome is Outcome.BAD]
     if json_file != "-":
         console.print(
@@ -91,15 +87,10 @@ def _line(check: Check, finding: Finding) -> Table:
     return row
 
 
-def _write(found: list[tuple[Check, Finding]], json_file: str | None) -> None:
-    if json_file is None:
-        return
-    rows = [
-        {"check": check.name, "outcome": one.outcome.value, "found": one.found, "todo": one.todo}
-        for check, one in found
-    ]
-    text = json.dumps(rows, indent=2)
-    if json_file == "-":
-        click.echo(text)
-    else:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")
+def _to_json(check: Check, finding: Finding) -> dict[str, str]:
+    return {
+        "check": check.name,
+        "outcome": finding.outcome.value,
+        "found": finding.found,
+        "todo": finding.todo,
+    }

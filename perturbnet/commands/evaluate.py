@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings, split_pairs
+from perturbnet.commands.printing import write_json
+
 if TYPE_CHECKING:
     from perturbnet.attack_bench.metering import Costs
-    from perturbnet.evaluation.outcome import Outcome
     from perturbnet.evaluation.run import Prepared, Request
     from perturbnet.evaluation.tally import Tally
 
@@ -87,22 +86,21 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
 
     quiet = given["json_file"] == "-"
     request = _request(given)
-    with _bar("reading", quiet=quiet) as reading:
+    with open_bar("reading", quiet=quiet) as reading:
         prepared = prepare(request, reading)
     _say(introduce(prepared), quiet=quiet)
     if not given["check"]:
         _judge(ctx, prepared, quiet=quiet)
-    with _bar("checking", quiet=quiet) as show:
+    with open_bar("checking", quiet=quiet) as show:
         outcome = conclude(prepared, lambda what, done, of: show(done, of, what))
     if not given["check"]:
         outcome = replace(outcome, files=outcome.files | write_products(prepared))
     _say(outcome.lines(), quiet=quiet)
-    _write_json(outcome, given["json_file"])
+    write_json(outcome.to_json(), given["json_file"])
     ctx.exit(0 if outcome.passed else 1)
 
 
 def _request(given: dict[str, Any]) -> Request:
-    from perturbnet.config import load_settings
     from perturbnet.evaluation.attackers import Budget
     from perturbnet.evaluation.images import Wish
     from perturbnet.evaluation.networks import Choices
@@ -110,16 +108,10 @@ def _request(given: dict[str, Any]) -> Request:
     from perturbnet.evaluation.session import offline_settings
 
     overrides = offline_settings(given["seconds"], freshness=given["freshness"])
-    for pair in given["pairs"]:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {pair}: expected NAME=VALUE")
+    for name in split_pairs(given["pairs"]):
         if name in overrides:
-            raise click.UsageError(f"--set {pair}: an evaluation sets {name} itself (--seconds, --freshness)")
-        overrides[name] = text
-    if given["device"] is not None:
-        overrides["PERTURB_DEVICE"] = given["device"]
-    settings = load_settings(os.environ, overrides=overrides).settings
+            raise click.UsageError(f"--set {name}: an evaluation sets it itself (--seconds, --freshness)")
+    settings = read_settings(given["pairs"], None, PERTURB_DEVICE=given["device"], **overrides)
     virtual = given["clock"] == "virtual"
     if given["costs_ms"] and not virtual:
         raise click.UsageError("--costs-ms: needs --clock virtual")
@@ -169,7 +161,7 @@ def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
     with open_evaluation(prepared) as session:
         evaluation, tally = session.evaluation, tally_entries(session.journal.store.entries())
         try:
-            with _bar("judging", quiet=quiet) as show:
+            with open_bar("judging", quiet=quiet) as show:
                 show(evaluation.judged, total, _so_far(tally))
                 while (done := evaluation.step()) is not None:
                     tally.add(done.receipts)
@@ -184,34 +176,3 @@ def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
 
 def _so_far(tally: Tally) -> str:
     return f"stability {tally.stability:.3f}, score {tally.mean_score:.3f}"
-
-
-@contextmanager
-def _bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; its function takes (done, of, text behind it)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, TextColumn("{task.fields[said]}"), console=Console(stderr=True), disable=quiet)
-    task = None
-
-    def show(done: int, of: int, said: str = "") -> None:
-        nonlocal task
-        if task is None:
-            task = bars.add_task(what, total=of, said=said)
-            bars.start()
-        bars.update(task, completed=done, total=of, said=said)
-
-    try:
-        yield show
-    finally:
-        bars.stop()
-
-
-def _write_json(outcome: Outcome, json_file: str | None) -> None:
-    text = json.dumps(outcome.to_json(), indent=2)
-    if json_file == "-":
-        click.echo(text)
-    elif json_file:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings
+from perturbnet.commands.printing import print_facts, write_json
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
@@ -47,19 +48,12 @@ def miner_bench(
     perturb miner bench                            8 challenges, 20 s each
     perturb miner bench --at-once 4 --n 12         with several validators asking at once
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
-    from perturbnet.config import load_settings
-
-    named = {"PERTURB_PROFILE": profile, "PERTURB_ATTACK": attack_name}
-    overrides = {name: text for name, text in named.items() if text is not None}
-    settings = load_settings(os.environ, overrides=overrides).settings
+    settings = read_settings(PERTURB_PROFILE=profile, PERTURB_ATTACK=attack_name)
     timeouts_s = _read_timeouts(seconds, float(settings.answer_reserve_seconds))
     found = _measure(settings, challenges, timeouts_s, at_once)
     if json_file != "-":
         _print(found)
-    if json_file == "-":
-        click.echo(json.dumps(found, indent=2))
-    elif json_file:
-        Path(json_file).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(found, json_file)
 
 
 def _read_timeouts(text: str, reserve_s: float) -> list[float]:
@@ -77,20 +71,11 @@ def _read_timeouts(text: str, reserve_s: float) -> list[float]:
 
 
 def _measure(settings: Settings, challenges: int, timeouts_s: list[float], at_once: int) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from perturbnet.miner.expectation import expect
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
-        bar = bars.add_task("challenges", total=challenges)
+    with open_bar("challenges") as progress:
         return expect(
-            settings,
-            challenges=challenges,
-            timeouts_s=timeouts_s,
-            at_once=at_once,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            settings, challenges=challenges, timeouts_s=timeouts_s, at_once=at_once, progress=progress
         )
 
 
@@ -113,5 +98,4 @@ def _print(found: dict[str, Any]) -> None:
     for row in found["timeouts"]:
         name = f"score at {row['timeout_s']:g} s"
         lines[name] = f"{row['score']:.3f}, {row['answered']:.0%} answered"
-    for name, text in lines.items():
-        click.echo(f"{name:<14} {text}")
+    print_facts(lines)

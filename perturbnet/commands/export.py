@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from perturbnet.datasets import ImageSource
     from perturbnet.outputs.dataset.exporting import Asked
     from perturbnet.outputs.dataset.manifest import Manifest
-    from perturbnet.outputs.dataset.plan import Plan, Progress
+    from perturbnet.outputs.dataset.plan import Plan
     from perturbnet.transparency.notes import SigningKey, VerifierKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,7 +94,7 @@ def export_dataset(
     from perturbnet.outputs.dataset.exporting import begin, finish, write_ranges
     from perturbnet.transparency.bundle import open_bundle
 
-    with open_bundle(bundle) as opened, _bars(quiet=as_json) as progress:
+    with open_bundle(bundle) as opened, open_bars(quiet=as_json) as progress:
         plan = begin(opened, out, _asked(wishes), progress)
         key = _signing_key(key_file, plan)
         write_ranges(opened, out, plan, _means(plan, profile), progress=progress)
@@ -111,7 +111,7 @@ def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> 
     from perturbnet.outputs.dataset.exporting import begin
     from perturbnet.transparency.bundle import open_bundle
 
-    with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
+    with open_bundle(bundle) as opened, open_bars() as progress:
         plan = begin(opened, out, _asked(wishes), progress)
     said = f"{plan.origin}: {plan.leaves:,} leaves, {len(plan.ranges):,} ranges to export, root {plan.root}"
     _mark(done, said)
@@ -130,7 +130,7 @@ def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile
     from perturbnet.transparency.bundle import open_bundle
 
     share, plan = _share(part), _planned(out)
-    with open_bundle(bundle) as opened, _bars(quiet=False) as progress:
+    with open_bundle(bundle) as opened, open_bars() as progress:
         plan.check(opened)
         means = _means(plan, profile)
         shards = write_ranges(opened, out, plan, means, part=share, progress=progress)
@@ -177,7 +177,7 @@ def export_verify(
         source: ImageSource | None = None
         if rebuild:
             source = open_means(audit_settings(profile, None), data=True, model=False)[0].source
-        progress = stack.enter_context(_bars(quiet=False))
+        progress = stack.enter_context(open_bars())
         checked = check_dataset(out, key=key, bundle=opened, source=source, progress=progress)
     manifest = checked.manifest
     click.echo(f"{manifest.rows():,} examples of {manifest.origin}, version {manifest.leaves}")
@@ -233,27 +233,6 @@ def _signing_key(path: Path | None, plan: Plan) -> SigningKey | None:
     from perturbnet.transparency.log_key import require_log_key
 
     return None if path is None else require_log_key(path, plan.origin, plan.key)
-
-
-@contextmanager
-def _bars(*, quiet: bool) -> Iterator[Progress]:
-    """A bar for each stage, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<7}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    bars = Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=quiet
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def progress(what: str, done: int, of: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=of)
-        bars.update(tasks[what], completed=done)
-
-    with bars:
-        yield progress
 
 
 def _report(manifest: Manifest, out: Path, *, as_json: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from perturbnet.commands.data import data, list_option, pins_option, profile_option, read_settings
+from perturbnet.bars import open_bar
+from perturbnet.commands.data import data, list_option, pins_option, profile_option
+from perturbnet.commands.given import read_settings
 
 listing_option = list_option("the one of the last bootstrap")
 
@@ -42,7 +42,7 @@ def part(
     from perturbnet.bootstrap.records import Workplace, write_part
     from perturbnet.bootstrap.stock import take_stock
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     place = Workplace(settings.cache_dir, settings.profile)
     stock = take_stock(
         settings.profile, settings.cache_dir, listing=listing_file or place.listing, pins=pins_file
@@ -50,7 +50,7 @@ def part(
     file = stock.witness(name)
     record = out or place.part(name)
     beside = telling_rows(record)
-    with counting_rows(name) as bar:
+    with open_bar(name) as bar:
 
         def progress(done: int, total: int) -> None:
             bar(done, total)
@@ -72,7 +72,7 @@ def merge(profile: str | None, records: tuple[Path, ...], out: Path | None) -> N
     from perturbnet.bootstrap import fingerprint as tree
     from perturbnet.bootstrap.records import Workplace, read_part, write_fingerprint
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     read = [read_part(record) for record in records]
     found = tree.merge([part for part, _ in read])
     files = {part.name: file for part, file in read}
@@ -96,10 +96,10 @@ def render(profile: str | None, report_file: Path | None) -> None:
     from perturbnet.bootstrap.rendering import prepare_reference
     from perturbnet.bootstrap.witness import witness_file
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     if settings.profile != "reference":
         raise click.UsageError(f"the pictures of {settings.profile} are fetched: `perturb data fetch`")
-    with counting_rows("rendering") as progress:
+    with open_bar("rendering") as progress:
         path, moved = prepare_reference(settings.cache_dir, progress)
     if moved is not None:
         click.echo(f"{path.name} was damaged; it is now {moved}", err=True)
@@ -109,16 +109,3 @@ def render(profile: str | None, report_file: Path | None) -> None:
             report_file, {"path": path.name, "file": file.path, "sha256": file.sha256, "size": file.size}
         )
     click.echo(f"{path}: {file.size} bytes, its pixels as pinned")
-
-
-@contextmanager
-def counting_rows(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show (rows done, rows) on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import click
+
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings
+from perturbnet.commands.printing import write_json
 
 
 @click.command("freshness")
@@ -64,22 +65,17 @@ def freshness(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from dataclasses import replace
 
-    from perturbnet.config import load_settings
     from perturbnet.freshness import FRESHNESS_FORMS
 
     _require_order(scale=scale, cut=cut)
-    named = {"PERTURB_PROFILE": profile, "PERTURB_ATTACK": attack_name}
-    overrides = {name: text for name, text in named.items() if text is not None}
-    settings = load_settings(os.environ, overrides=overrides).settings
+    settings = read_settings(PERTURB_PROFILE=profile, PERTURB_ATTACK=attack_name)
     asked = {"scale_milli": scale, "cut_milli": cut, "views": views}
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     ranges = replace(FRESHNESS_FORMS[form], **changes)
     found = _run(settings, ranges, pictures, draws, budget_s, clock, split, robust=robust)
     if json_file != "-":
         _print(found)
-    if json_file:
-        text = json.dumps(found, indent=2)
-        click.echo(text) if json_file == "-" else Path(json_file).write_text(text + "\n", encoding="utf-8")
+    write_json(found, json_file)
 
 
 def _require_order(**ranges: tuple[int, int] | None) -> None:
@@ -100,9 +96,6 @@ def _run(  # noqa: PLR0913 - what the command was asked
     robust: bool,
 ) -> dict[str, Any]:
     from dataclasses import asdict
-
-    from rich.console import Console
-    from rich.progress import track
 
     from perturbnet.attack_bench.freshness import FreshnessBench, summarise
     from perturbnet.attacks import open_attack
@@ -125,11 +118,11 @@ def _run(  # noqa: PLR0913 - what the command was asked
         robust,
     )
     rows = [number * source.identity.rows // pictures for number in range(pictures)]
-    trials = [
-        trial
-        for row in track(rows, "pictures", console=Console(stderr=True), transient=True)
-        for trial in bench.run(row, source.read(row).pixels, draws)
-    ]
+    trials = []
+    with open_bar("pictures") as progress:
+        for done, row in enumerate(rows, 1):
+            trials += bench.run(row, source.read(row).pixels, draws)
+            progress(done, pictures)
     return {
         "profile": profile,
         "split": source.identity.split,

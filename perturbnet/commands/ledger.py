@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from perturbnet.bars import Bar, open_bar
+from perturbnet.commands.given import read_settings
 from perturbnet.commands.ledger_inputs import (
-    ledger_settings,
     log_source,
     noted_anchors,
     old_enough,
@@ -19,12 +17,12 @@ from perturbnet.commands.ledger_inputs import (
     read_note,
     witness_key,
 )
+from perturbnet.commands.printing import print_facts
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.ledger import LedgerState
     from perturbnet.transparency.anchors import Anchor
-    from perturbnet.transparency.publishing import Progress
 
 JSON_HELP = "Also write the facts as JSON; '-' prints them instead."
 
@@ -50,7 +48,7 @@ def ledger() -> None:
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
 def show(bundle: str | None, json_file: str | None) -> None:
     """Print a log's name, owner, key, size, root and anchors."""
-    _print_facts(_bundle_facts(bundle) if bundle else _local_facts(ledger_settings()), json_file)
+    print_facts(_bundle_facts(bundle) if bundle else _local_facts(read_settings()), json_file)
 
 
 @ledger.command()
@@ -65,9 +63,9 @@ def replay(bundle: str | None, json_file: str | None) -> None:
     from perturbnet import canonical
     from perturbnet.ledger.snapshots import describe_state
 
-    with _bar("Leaves") as progress:
+    with open_bar("leaves") as progress:
         state, compared = (
-            _replay_bundle(bundle, progress) if bundle else _replay_local(ledger_settings(), progress)
+            _replay_bundle(bundle, progress) if bundle else _replay_local(read_settings(), progress)
         )
     facts: dict[str, Any] = {
         "leaves": state.size,
@@ -77,7 +75,7 @@ def replay(bundle: str | None, json_file: str | None) -> None:
         "state": canonical.digest(describe_state(state)),
         "compared": compared,
     }
-    _print_facts(facts, json_file)
+    print_facts(facts, json_file)
 
 
 @ledger.command()
@@ -105,8 +103,8 @@ def publish(
     from perturbnet.transparency import publishing
     from perturbnet.transparency.places import open_target
 
-    settings = ledger_settings()
-    with open_journal(settings) as journal, _bar("Files") as progress:
+    settings = read_settings()
+    with open_journal(settings) as journal, open_bar("files") as progress:
         source, target = log_source(journal, settings), open_target(place)
         if size is None:
             size = journal.state.size if everything else old_enough(settings, journal)
@@ -119,7 +117,7 @@ def publish(
         if cosigned is not None:
             publishing.add_cosignatures(source, target, read_note(cosigned))
     facts = {"origin": found.origin, "published": found.size, "root": found.root.hex(), "place": str(target)}
-    _print_facts(facts, json_file)
+    print_facts(facts, json_file)
 
 
 @ledger.command()
@@ -156,7 +154,7 @@ def witness(bundle: str, hotkey: str | None, out: Path | None, json_file: str | 
     from perturbnet.transparency.delegation import check_owner
     from perturbnet.transparency.witnessing import WITNESS_FOLDER, Witness
 
-    settings = ledger_settings()
+    settings = read_settings()
     key = witness_key(settings)
     with open_bundle(bundle) as opened:
         authority = opened.verify_signature()
@@ -174,7 +172,7 @@ def witness(bundle: str, hotkey: str | None, out: Path | None, json_file: str | 
             "by": key.name,
             "note": str(path),
         }
-    _print_facts(facts, json_file)
+    print_facts(facts, json_file)
 
 
 @ledger.command("rotate-key")
@@ -186,7 +184,7 @@ def rotate() -> None:
     from perturbnet.identity import load_hotkey
     from perturbnet.validator.signing import rotate_key
 
-    settings = ledger_settings()
+    settings = read_settings()
     keypair = load_hotkey(
         settings.wallet_path, settings.wallet_name, settings.wallet_hotkey, file=settings.hotkey_file
     )
@@ -235,7 +233,7 @@ def _anchor_facts(anchors: list[Anchor]) -> str:
     return f"{len(anchors)}, the newest of {newest.size} leaves at block {newest.block}"
 
 
-def _replay_bundle(place: str, progress: Progress) -> tuple[LedgerState, str]:
+def _replay_bundle(place: str, progress: Bar) -> tuple[LedgerState, str]:
     from perturbnet.ledger import LedgerState
     from perturbnet.transparency.bundle import open_bundle
 
@@ -248,7 +246,7 @@ def _replay_bundle(place: str, progress: Progress) -> tuple[LedgerState, str]:
     return state, "with nothing: a published log holds no state"
 
 
-def _replay_local(settings: Settings, progress: Progress) -> tuple[LedgerState, str]:
+def _replay_local(settings: Settings, progress: Bar) -> tuple[LedgerState, str]:
     from perturbnet.errors import LedgerCorrupt
     from perturbnet.ledger import LedgerState
 
@@ -260,24 +258,3 @@ def _replay_local(settings: Settings, progress: Progress) -> tuple[LedgerState, 
         if state != journal.state:
             raise LedgerCorrupt("the state that was kept is not what the leaves say", hint="remove fold.json")
     return state, "with the state that was kept: the same"
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_facts(facts: dict[str, Any], json_file: str | None) -> None:
-    if json_file != "-":
-        for name, value in facts.items():
-            click.echo(f"{name:<15} {', '.join(value) if isinstance(value, list) else value}")
-    text = json.dumps(facts, indent=2, ensure_ascii=False)
-    if json_file == "-":
-        click.echo(text)
-    elif json_file:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")

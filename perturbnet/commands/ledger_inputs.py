@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
     from perturbnet.transparency.notes import Note, SigningKey
     from perturbnet.transparency.publishing import Source
     from perturbnet.validator.journal import Journal
-
-
-def ledger_settings() -> Settings:
-    """The environment's settings. Raises `ConfigError`."""
-    from perturbnet.config import load_settings
-
-    return load_settings(os.environ).settings
 
 
 @contextmanager

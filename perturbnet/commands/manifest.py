@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.data import pins_option, profile_option, read_settings
-from perturbnet.commands.fingerprint import counting_rows, listing_option
+from perturbnet.bars import open_bar
+from perturbnet.commands.data import pins_option, profile_option
+from perturbnet.commands.fingerprint import listing_option
+from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.manifest import Manifest
@@ -50,7 +52,7 @@ def check(profile: str | None, paranoid: bool) -> None:  # noqa: FBT001 - click'
 
     place = _workplace(profile)
     found = open_manifest(place)
-    with counting_rows("decoding") as progress:
+    with open_bar("decoding") as progress:
         said = check_holdings(place, found, paranoid=paranoid, progress=progress)
     click.echo(said)
     click.echo(f"protocol fingerprint {found.digest}")
@@ -140,5 +142,5 @@ def manifest_schema() -> str:
 def _workplace(profile: str | None) -> Workplace:
     from perturbnet.bootstrap.records import Workplace
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     return Workplace(settings.cache_dir, settings.profile)

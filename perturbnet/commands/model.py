@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from perturbnet.commands.given import read_settings
+from perturbnet.commands.printing import print_facts, print_table, write_json
+
 if TYPE_CHECKING:
     from perturbnet.classifier.canonical.artefact import Artefact
-    from perturbnet.config import Settings
 
 JSON_HELP = "Also write the table as JSON; '-' prints it instead."
 PROFILES = ("imagenet100", "reference")
@@ -40,18 +39,20 @@ def compile_(profile: str, weights: Path | None, out: Path | None, json_file: st
     """
     from perturbnet.classifier.canonical.profiles import cached_path, compile_profile, store_artefact
 
-    settings = _settings()
+    settings = read_settings()
     artefact = compile_profile(profile, cache_dir=settings.cache_dir, weights=weights)
     path = out or cached_path(profile, settings.cache_dir)
     pin = store_artefact(artefact, path)
-    row = {
+    facts = {
         "name": artefact.name,
         "file": str(path),
         "bytes": str(path.stat().st_size),
         "sha256": pin.sha256,
-        "golden logits": " ".join(digest[:16] for digest in pin.golden),
+        "golden logits": list(pin.golden),
     }
-    _print_pairs(row, json_file, {**row, "golden logits": list(pin.golden)})
+    if json_file != "-":
+        print_facts({**facts, "golden logits": " ".join(digest[:16] for digest in pin.golden)})
+    write_json(facts, json_file)
 
 
 @model.command("show")
@@ -67,7 +68,7 @@ def show(file: Path | None, profile: str | None, json_file: str | None) -> None:
     if file is not None:
         artefact, digest = read_artefact(file)
     else:
-        settings = _settings(profile)
+        settings = read_settings(PERTURB_PROFILE=profile)
         artefact, pin = find_artefact(settings.profile, settings.cache_dir)
         digest = pin.sha256
     prove_artefact(artefact)
@@ -84,9 +85,10 @@ def show(file: Path | None, profile: str | None, json_file: str | None) -> None:
     ]
     facts = _facts(artefact, digest)
     if json_file != "-":
-        _print_table(rows, ("layer", "kind", "shape", "bits", "exponents", "cap"))
+        print_table(rows, ("layer", "kind", "shape", "bits", "exponents", "cap"))
         click.echo()
-    _print_pairs(facts, json_file, {**facts, "layers": rows})
+        print_facts(facts)
+    write_json({**facts, "layers": rows}, json_file)
 
 
 @model.command("label")
@@ -112,7 +114,7 @@ def label(
     from perturbnet.images import decode_any_image
 
     pixels = [decode_any_image(path) for path in images]
-    settings = _settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     if file is None:
         engine = open_engine(
             settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=kind
@@ -133,10 +135,10 @@ def label(
             }
         )
     if json_file != "-":
-        _print_table(rows, ("image", "class", "index", "margin", "logits"))
+        print_table(rows, ("image", "class", "index", "margin", "logits"))
         click.echo(f"\n{engine.model_name}, engine {engine.name}, model {engine.model_digest}")
     facts = {"model": engine.model_name, "model_digest": engine.model_digest, "engine": engine.name}
-    _write_json({**facts, "images": rows}, json_file)
+    write_json({**facts, "images": rows}, json_file)
 
 
 def _open_file(file: Path, device: str, kind: str) -> Any:  # noqa: ANN401 - either canonical engine
@@ -163,37 +165,3 @@ def _facts(artefact: Artefact, digest: str) -> dict[str, str]:
         "SiLU table": hashlib.sha256(artefact.silu.tobytes()).hexdigest(),
         "sigmoid table": hashlib.sha256(artefact.sigmoid.tobytes()).hexdigest(),
     }
-
-
-def _settings(profile: str | None = None) -> Settings:
-    from perturbnet.config import load_settings
-
-    overrides = {} if profile is None else {"PERTURB_PROFILE": profile}
-    return load_settings(os.environ, overrides=overrides).settings
-
-
-def _print_table(rows: Sequence[Mapping[str, str | None]], columns: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(row[column] if row[column] is not None else "–" for column in columns))
-    Console().print(table)
-
-
-def _print_pairs(pairs: Mapping[str, str], json_file: str | None, data: Mapping[str, Any]) -> None:
-    if json_file != "-":
-        for name, text in pairs.items():
-            click.echo(f"{name:<14} {text}")
-    _write_json(data, json_file)
-
-
-def _write_json(data: Mapping[str, Any], json_file: str | None) -> None:
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    if json_file == "-":
-        click.echo(text)
-    elif json_file:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")

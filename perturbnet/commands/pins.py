@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.commands.data import counting, listing_option, pins_option, profile_option, read_settings
+from perturbnet.bars import open_bar
+from perturbnet.commands.data import listing_option, pins_option, profile_option
+from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.profile import Listing
@@ -29,7 +31,7 @@ def show(profile: str | None, pins_file: Path | None, as_json: bool) -> None:  #
     """Print each pinned repository and file, with the digest if a download has recorded it."""
     from perturbnet.bootstrap.pins import format_pins, read_profile_pins, wanted_of
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     stated = read_profile_pins(settings.profile, pins_file)
     if as_json:
         click.echo(format_pins(stated), nl=False)
@@ -72,7 +74,7 @@ def update(
     from perturbnet.bootstrap.records import Workplace
     from perturbnet.errors import ArtifactError
 
-    settings = read_settings(profile)
+    settings = read_settings(PERTURB_PROFILE=profile)
     target = out or pins_file or _package_file(settings.profile)
     stated = read_profile_pins(settings.profile, pins_file)
     listing = _list_without_lock(settings, stated, listing_file)
@@ -121,16 +123,18 @@ def _list_without_lock(settings: Settings, stated: Mapping[str, Any], listing_fi
 
 def _verify_all(listing: Listing, hub_cache: Path) -> int | None:
     """Hash every file; return the number of rows of the data set's shards."""
+    from perturbnet.bootstrap.disk import readable_bytes
     from perturbnet.bootstrap.fetching import verify_cached
     from perturbnet.datasets.tables import count_rows
 
     shards = []
-    size = sum(file.size for snapshot in listing.values() for file in snapshot.files)
-    with counting("hashing", size) as advance:
+    total, hashed = sum(file.size for snapshot in listing.values() for file in snapshot.files), 0
+    with open_bar("hashing", unit=readable_bytes) as show:
         for part, snapshot in listing.items():
             for file in snapshot.files:
                 path = verify_cached(file, snapshot, hub_cache)
                 if part == "dataset":
                     shards.append(path)
-                advance(file.size)
+                hashed += file.size
+                show(hashed, total)
     return count_rows(shards) if shards else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perturbnet.commands.audit_inputs import audit_settings, open_means, read_file
+from perturbnet.commands.printing import write_json
 
 if TYPE_CHECKING:
     from perturbnet.audit.acknowledged import Outcome
@@ -88,8 +89,6 @@ def _write_proofs(outcomes: Sequence[Outcome], folder: Path) -> None:
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], json_file: str | None) -> None:
-    import json
-
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         told = outcome.acknowledgement
@@ -111,8 +110,4 @@ def _print_outcomes(outcomes: Sequence[Outcome], json_file: str | None) -> None:
                 "findings": [finding.to_json() for finding in outcome.findings],
             }
         )
-    text = json.dumps(rows, indent=2)
-    if json_file == "-":
-        click.echo(text)
-    elif json_file:
-        Path(json_file).write_text(text + "\n", encoding="utf-8")
+    write_json(rows, json_file)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from perturbnet.bars import open_bar
 from perturbnet.commands.audit_inputs import audit_settings, read_file
+from perturbnet.commands.printing import write_text
 
 if TYPE_CHECKING:
     from perturbnet.datasets import ImageSource
     from perturbnet.outputs.report import Report
-    from perturbnet.outputs.report.folding import Progress
 
 NOT_HERE = "BUNDLE"  # how a page names a folder of the reader's own machine
 
@@ -66,7 +65,7 @@ def report(  # noqa: PLR0913 - one for each option
 
     certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
     wish = Wish(since, until, model.lower(), pictures)
-    with open_bundle(bundle) as opened, _bar(quiet=json_file == "-") as progress:
+    with open_bundle(bundle) as opened, open_bar("leaves", quiet=json_file == "-") as progress:
         made = make_report(
             opened,
             wish,
@@ -75,12 +74,9 @@ def report(  # noqa: PLR0913 - one for each option
             progress=progress,
         )
     size = write_report(out, made, certificate)
-    if json_file == "-":
-        click.echo(encode_summary(made))
-        return
-    _tell(made, out, size)
-    if json_file:
-        Path(json_file).write_text(encode_summary(made) + "\n", encoding="utf-8")
+    if json_file != "-":
+        _tell(made, out, size)
+    write_text(encode_summary(made), json_file)
 
 
 @click.command("render")
@@ -124,22 +120,6 @@ def _open_pictures(
 def _named(bundle: str) -> str:
     """The log's address; a folder of this machine is nobody else's business."""
     return bundle if "://" in bundle else NOT_HERE
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Progress]:
-    """A bar for the leaves, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("leaves"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-        task = bars.add_task("leaves", total=None)
-
-        def progress(done: int, of: int) -> None:
-            bars.update(task, completed=done, total=of)
-
-        yield progress
 
 
 def _tell(made: Report, out: Path, size: int) -> None:

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from perturbnet.challenges import build_challenge
-from perturbnet.classifier import open_engine
-from perturbnet.config import Settings
-from perturbnet.datasets import open_source
-from perturbnet.traversal import Draw
-from perturbnet.validator.startup import build_rules
+import click
+
+from perturbnet.commands.given import read_settings, settings_options
+from perturbnet.commands.printing import JSON_HELP, TO_STDOUT, write_json
+
+if TYPE_CHECKING:
+    from perturbnet.config import Settings
 
 T = TypeVar("T")
 
@@ -27,8 +28,32 @@ class Step:
     seconds: float
 
 
-def smoke(settings: Settings, *, row: int = 0) -> Iterator[Step]:
+@click.command()
+@click.option("--profile", help="Data set and model: imagenet100 or reference  [default: PERTURB_PROFILE]")
+@click.option("--row", default=0, show_default=True, type=click.IntRange(0), help="Row of the data set.")
+@settings_options
+@click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
+def smoke(
+    profile: str | None, row: int, pairs: tuple[str, ...], file: Path | None, json_file: str | None
+) -> None:
+    """Load an image, label it, build a challenge; say for each what was found and how long it took."""
+    settings = read_settings(pairs, file, PERTURB_PROFILE=profile)
+    rows = []
+    for step in take_steps(settings, row=row):
+        if json_file != TO_STDOUT:
+            click.echo(f"{step.name:<10} {step.found}  ({step.seconds:.2f} s)")
+        rows.append({"step": step.name, "found": step.found, "seconds": round(step.seconds, 4)})
+    write_json(rows, json_file)
+
+
+def take_steps(settings: Settings, *, row: int = 0) -> Iterator[Step]:
     """Yield each step as it is done; the first that cannot be done raises its own error."""
+    from perturbnet.challenges import build_challenge
+    from perturbnet.classifier import open_engine
+    from perturbnet.datasets import open_source
+    from perturbnet.traversal import Draw
+    from perturbnet.validator.startup import build_rules
+
     cache_dir: Path = settings.cache_dir
     source, seconds = _timed(lambda: open_source(settings.profile, cache_dir=cache_dir))
     identity = source.identity

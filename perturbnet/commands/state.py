@@ -5,19 +5,21 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.commands.status import command_settings
+from perturbnet.bars import open_bars
+from perturbnet.commands.given import read_settings, settings_options
+from perturbnet.commands.printing import print_facts
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.validator.journal import Journal
-    from perturbnet.validator.state_check import Checked, Progress
+    from perturbnet.validator.state_check import Checked
 
 COPY_WITHIN_S = 3600.0
 MAX_ANSWER_BYTES = 1 << 16
@@ -39,13 +41,7 @@ def state() -> None:
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)(command)
-    command = click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting.")(
-        command
-    )
-    return click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")(
-        command
-    )
+    return settings_options(click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)(command))
 
 
 @state.command()
@@ -63,12 +59,12 @@ def verify(
     from perturbnet.validator.backups import BACKUP_FILE, read_backup
     from perturbnet.validator.state_check import check_state
 
-    where = folder or command_settings(pairs, file).state_dir
+    where = folder or read_settings(pairs, file).state_dir
     if (where / BACKUP_FILE).exists():
         read_backup(where)
-    with _bar() as progress:
+    with open_bars() as progress:
         checked = check_state(where, progress)
-    _print({"state": str(where), **_facts(checked)}, json_file)
+    print_facts({"state": str(where), **_facts(checked)}, json_file)
     if checked.missing:
         ctx.exit(1)
 
@@ -85,8 +81,8 @@ def backup(folder: Path, pairs: tuple[str, ...], file: Path | None, json_file: s
     from perturbnet.clock import SystemClock
     from perturbnet.validator.backups import write_backup
 
-    settings = command_settings(pairs, file)
-    with _bar() as progress:
+    settings = read_settings(pairs, file)
+    with open_bars() as progress:
         made = write_backup(
             settings.state_dir,
             folder.absolute(),
@@ -95,7 +91,7 @@ def backup(folder: Path, pairs: tuple[str, ...], file: Path | None, json_file: s
             progress,
         )
     facts = {"backup": str(folder), "log": made.origin, "leaves": made.size, "root": made.root}
-    _print({**facts, "rounds": made.rounds, "blobs": made.blobs}, json_file)
+    print_facts({**facts, "rounds": made.rounds, "blobs": made.blobs}, json_file)
 
 
 @state.command()
@@ -125,9 +121,9 @@ def restore(
     from perturbnet.validator.backups import draws_to_skip, read_backup, restore_backup
     from perturbnet.validator.backups import skip_draws as skip
 
-    settings, now_ms = command_settings(pairs, file), SystemClock().time_ns() // 10**6
+    settings, now_ms = read_settings(pairs, file), SystemClock().time_ns() // 10**6
     made_ms, skipped = read_backup(folder).made_ms, 0
-    with _bar() as progress:
+    with open_bars() as progress:
 
         def accept(journal: Journal, checked: Checked) -> None:
             nonlocal skipped
@@ -142,7 +138,7 @@ def restore(
             skipped = skip(journal, count, progress)
 
         checked = restore_backup(folder, settings.state_dir, accept, progress)
-    _print({"state": str(settings.state_dir), **_facts(checked), "draws skipped": skipped}, json_file)
+    print_facts({"state": str(settings.state_dir), **_facts(checked), "draws skipped": skipped}, json_file)
 
 
 def _refuse_older(settings: Settings, journal: Journal, checked: Checked, *, ask_chain: bool) -> None:
@@ -243,33 +239,3 @@ def _facts(checked: Checked) -> dict[str, Any]:
         "blobs": checked.blobs,
         "blobs missing": checked.missing,
     }
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar for each thing that is worked through."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done, total=of)
-
-        yield show
-
-
-def _print(facts: dict[str, Any], json_file: str | None) -> None:
-    if json_file != "-":
-        for name, value in facts.items():
-            click.echo(f"{name:<15} {value}")
-        if json_file is None:
-            return
-    text = json.dumps(facts, indent=2)
-    if json_file == "-":
-        click.echo(text)
-    else:
-        Path(json_file or "").write_text(text + "\n", encoding="utf-8")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from perturbnet.commands.status import command_settings, reading_bar
+from perturbnet.bars import open_bar
+from perturbnet.commands.given import read_settings, settings_options
 
 DEFAULT_PORT = 8477
 
@@ -15,8 +16,7 @@ DEFAULT_PORT = 8477
 @click.argument("bundle", required=False)
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535),
               help="Port on 127.0.0.1; 0 takes any that is free.")  # fmt: skip
-@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file of settings.")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting.")
+@settings_options
 def web(bundle: str | None, port: int, pairs: tuple[str, ...], file: Path | None) -> None:
     """Show a validator in the browser: standings over time, challenges as pictures, weights, the log's head.
 
@@ -33,8 +33,8 @@ def web(bundle: str | None, port: int, pairs: tuple[str, ...], file: Path | None
     from perturbnet.overview.feeds import NotRunning
     from perturbnet.web import Pictures, Viewer, serve
 
-    settings = command_settings(pairs, file)
-    with reading_bar() as progress:
+    settings = read_settings(pairs, file)
+    with open_bar("leaves") as progress:
         feed = open_feed(bundle, port=settings.metrics_port, state_dir=settings.state_dir, progress=progress)
         viewer = Viewer(feed)
         try:

@@ -10,17 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
+from perturbnet.bars import Bars, open_bars
 from perturbnet.bootstrap.holdings import open_checked, open_manifest
 from perturbnet.bootstrap.plan import Plan as Preparation
 from perturbnet.bootstrap.records import Workplace
@@ -64,73 +56,67 @@ def run_localnet(plan: Plan, console: Console) -> Outcome:
 
     """
     started_s = time.monotonic()
-    with _progress(console) as progress:
-        source = _prepare(plan, progress)
-        outcome = asyncio.run(_run(plan, source, progress, started_s))
+    with open_bars(console=console, stays=True) as show:
+        source = _prepare(plan, show)
+        outcome = asyncio.run(_run(plan, source, show, started_s))
     _print(plan, outcome, console)
     return outcome
 
 
-def _prepare(plan: Plan, progress: Progress) -> ImageSource:
+def _prepare(plan: Plan, show: Bars) -> ImageSource:
     """Have what the processes will ask for: the manifest and all it names. Only what is rendered is made."""
-    bar = progress.add_task("images", total=None)
     place = Workplace(plan.cache_dir.expanduser().absolute(), plan.profile)
     preparation = Preparation(place)
     if not preparation.from_hub:
         ensure(
             preparation,
-            show=lambda standing, _: progress.update(
-                bar, completed=standing.rows_done, total=standing.rows_total
-            ),
+            show=lambda standing, _: show("images", standing.rows_done, standing.rows_total),
         )
     source = open_checked(place, open_manifest(place))
-    progress.update(bar, completed=source.identity.rows, total=source.identity.rows)
+    show("images", source.identity.rows, source.identity.rows)
     return source
 
 
-async def _run(plan: Plan, source: ImageSource, progress: Progress, started_s: float) -> Outcome:
+async def _run(plan: Plan, source: ImageSource, show: Bars, started_s: float) -> Outcome:
     with LocalNetwork(plan) as network:
         chain = await network.create()
         network.start_miners()
-        await _watch(network, progress, "miners", plan.miners, network.miners_started)
+        await _watch(network, show, "miners", plan.miners, network.miners_started)
         network.start_validator()
-        await _watch(network, progress, "rounds", plan.rounds, network.rounds_closed)
-        bar = progress.add_task("weights on chain", total=1)
+        await _watch(network, show, "rounds", plan.rounds, network.rounds_closed)
+        show("weights on chain", 0, 1)
         shown = await _reveal(network, chain)
-        progress.update(bar, completed=1)
+        show("weights on chain", 1, 1)
         network.stop()
         entries = read_ledger(network.state_dir)
         rows = tabulate(network, entries, shown)
         sheet = plan.folder / SHEET_FILE
         title = f"Perturb local network, {plan.profile} profile"
         drawn = draw_sheet(sheet, title, entries, source, BlobStore(network.state_dir / BLOBS_FOLDER))
-        bar = progress.add_task("audit", total=None)
-        audit = await audit_itself(network, chain, source, _bar(progress, bar))
+        audit = await audit_itself(network, chain, source, _audit_bar(show))
     return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s, audit)
 
 
-def _bar(progress: Progress, bar: TaskID) -> Callable[[str, int, int], None]:
+def _audit_bar(show: Bars) -> Callable[[str, int, int], None]:
     """Shows the rounds of an audit; its leaves take no time here."""
 
-    def show(what: str, done: int, of: int) -> None:
+    def progress(what: str, done: int, of: int) -> None:
         if what == "rounds":
-            progress.update(bar, completed=done, total=of)
+            show("audit", done, of)
 
-    return show
+    return progress
 
 
-async def _watch(
-    network: LocalNetwork, progress: Progress, name: str, total: int, count: Callable[[], int]
-) -> None:
+async def _watch(network: LocalNetwork, show: Bars, name: str, total: int, count: Callable[[], int]) -> None:
     """Show a bar until `count` reaches `total`; nothing may end or stall meanwhile."""
-    bar = progress.add_task(name, total=total)
+    show(name, 0, total)
     reached, since_s = 0, time.monotonic()
     while reached < total:
         network.check_alive()
         now = count()
         if now > reached:
             reached, since_s = now, time.monotonic()
-            progress.update(bar, completed=reached)
+            show(name, reached, total)
         if time.monotonic() - since_s > PATIENCE_S:
             raise PerturbError(
                 f"{name}: {reached} of {total}, and nothing more for {PATIENCE_S:.0f} s",
@@ -150,18 +136,6 @@ async def _reveal(network: LocalNetwork, chain: LocalChain) -> WeightsOnChain:
         if (ended and not shown.pending_commits) or time.monotonic() > until:
             return shown
         await asyncio.sleep(POLL_S)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<17}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=not console.is_terminal,
-    )
 
 
 def overrides_text(plan: Plan) -> str:
