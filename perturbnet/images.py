@@ -1,4 +1,4 @@
-"""Images: from hostile bytes to pixels and back. A verdict's check 2 (base64) and check 3 (PNG) live here.
+"""Images on the wire: from hostile bytes to pixels and back; checks 2 (base64) and 3 (PNG) of a verdict.
 
 `pixels` means a C-contiguous uint8 array of shape (H, W, 3), RGB.
 
@@ -35,24 +35,21 @@ import base64
 import hashlib
 import io
 import struct
-import warnings
 import zlib
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from perturbnet.errors import ImageError, PerturbError, Reject
+from perturbnet.errors import ImageError, Reject
 
 Pixels = NDArray[np.uint8]
 
 MAX_SIDE = 8192
 MAX_PIXELS = 1 << 24  # 48 MiB of RGB
+SIZE_RULE = f"sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels are allowed"
 MAX_DATA_CHUNKS = 8192  # libpng writes chunks of 8 KiB, so this is 64 MiB of compressed data
-MAX_PICTURE_BYTES = 64 << 20
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _IHDR, _IDAT, _IEND = b"IHDR", b"IDAT", b"IEND"
@@ -61,15 +58,6 @@ _HEADER_FORM = bytes((8, 2, 0, 0, 0))  # bit depth, RGB, deflate, adaptive filte
 _CHUNK_OVERHEAD = 12  # length, kind, CRC
 _LAST_FILTER = 4  # Paeth
 _DIGEST_DOMAIN = b"perturb/pixels/1\n"
-_SIZE_RULE = f"sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels are allowed"
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_PILLOW_FAULTS = (ValueError, SyntaxError, EOFError, struct.error, *_BOMBS)
-
-
-class PictureError(PerturbError):
-    """A picture file of the user's own that cannot be read."""
-
-    exit_code = 2
 
 
 def decode_png(data: bytes, *, height: int | None = None, width: int | None = None) -> Pixels:
@@ -157,58 +145,14 @@ def _digest(height: int, width: int, samples: bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
-def decode_any_image(path: Path) -> Pixels:
-    """Read a picture of the user's own, upright as its EXIF orientation says, as RGB.
-
-    The first frame counts; what is transparent shows white; 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        PictureError: no such file, another format than `PICTURE_FORMATS`, damaged, or above the caps.
-
-    """
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > MAX_PICTURE_BYTES:
-            raise PictureError(f"{path}: {size_bytes} bytes; at most {MAX_PICTURE_BYTES} are allowed")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _read_picture(path)
-    except UnidentifiedImageError:
-        raise PictureError(f"{path}: not a picture; expected {', '.join(PICTURE_FORMATS)}") from None
-    except OSError as error:
-        raise PictureError(f"{path}: {error.strerror or error}") from error
-    except _PILLOW_FAULTS as error:
-        raise PictureError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_picture(path: Path) -> Pixels:
-    with Image.open(path, formats=PICTURE_FORMATS) as picture:
-        width, height = picture.size
-        if not _size_is_allowed(height, width):
-            raise PictureError(f"{path}: {width}x{height} pixels; {_SIZE_RULE}")
-        return _to_rgb(ImageOps.exif_transpose(picture))
-
-
-def _size_is_allowed(height: int, width: int) -> bool:
+def size_is_allowed(height: int, width: int) -> bool:
+    """Whether an image of this size keeps `SIZE_RULE`."""
     return 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS
 
 
 def _require_pixels(pixels: Pixels) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise ValueError(f"expected uint8 of shape (H, W, 3), got {pixels.dtype} of shape {pixels.shape}")
-
-
-def _to_rgb(picture: Image.Image) -> Pixels:
-    if picture.mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.uint32)
-        grey = ((levels * 255 + 32767) // 65535).astype(np.uint8)
-        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
-    if picture.mode in ("I", "F"):
-        raise ValueError(f"32-bit samples (mode {picture.mode}) have no agreed white")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
 def _walk(data: bytes, height: int | None, width: int | None) -> tuple[int, int, bytes]:
@@ -219,8 +163,8 @@ def _walk(data: bytes, height: int | None, width: int | None) -> tuple[int, int,
     if kind != _IHDR:
         raise ImageError(Reject.PNG_HEADER, f"the first chunk is {kind!r}, expected IHDR")
     found_height, found_width = _read_header(body)
-    if not _size_is_allowed(found_height, found_width):
-        raise ImageError(Reject.PNG_SIZE, f"{found_width}x{found_height}; {_SIZE_RULE}")
+    if not size_is_allowed(found_height, found_width):
+        raise ImageError(Reject.PNG_SIZE, f"{found_width}x{found_height}; {SIZE_RULE}")
     if height not in (None, found_height) or width not in (None, found_width):
         raise ImageError(Reject.PNG_SIZE, f"{found_width}x{found_height}, expected {width}x{height}")
     return found_height, found_width, _read_stream(data, offset)

@@ -1,9 +1,8 @@
 """The wire: what a validator and a miner say to each other, and how the bytes are read.
 
 Rules
-- Everything that arrives is hostile. `parse` caps the size, then the structure (nesting, number of tokens,
-  length of numbers), refuses duplicate keys and NaN, and only then builds a message, whose every field has a
-  length and a range.
+- Everything that arrives is hostile. `parse` caps the size, then reads the JSON as `hostile_json` allows it,
+  and only then builds a message, whose every field has a length and a range.
 - Unknown fields are refused. A new field is a new `PROTOCOL_VERSION`.
 - Limits and weights travel as decimal text, because they are compared as rationals and 0.003 has no exact
   float. `epsilon`, `min_delta` and `timeout_seconds` keep the contract's form, numbers; they must agree with
@@ -11,18 +10,14 @@ Rules
 - The miner signs `response_payload` with its hotkey, under the domain `RESPONSE_DOMAIN`. A receipt keeps that
   signature, so a stranger can check later that this miner gave this answer to this validator's challenge.
 
-Source: the contract of the public Perturb subnet (field names); RFC 8259 for JSON, RFC 8785 for the signed
-payload.
+Source: the contract of the public Perturb subnet (field names); RFC 8785 for the signed payload.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import re
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,13 +25,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
 from perturbnet import canonical
 from perturbnet.errors import MessageError, Reject
+from perturbnet.hostile_json import read_json
 
 PROTOCOL_VERSION = 2  # 2: an acknowledgement names the place of its leaf
 CHALLENGE_PATH = "/AttackChallenge"
@@ -47,9 +42,6 @@ PROTOCOL_HEADER = "X-Perturb-Protocol"  # of the response, decimal PROTOCOL_VERS
 
 MAX_IMAGE_CHARACTERS = 32 * 1024 * 1024
 MAX_TIMEOUT_MS = 600_000
-MAX_DEPTH = 3  # a challenge is an object that holds one object
-MAX_TOKENS = 256  # strings, brackets, commas and colons; a challenge has about 90
-MAX_NUMBER_CHARACTERS = 32
 
 
 def _printable(text: str) -> str:
@@ -187,7 +179,7 @@ def parse(kind: type[AnyMessage], data: bytes, *, max_bytes: int) -> AnyMessage:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise _bad(f"{kind.__name__}: {_first_fault(error)}") from None
+        raise MessageError(Reject.BAD_MESSAGE, f"{kind.__name__}: {_first_fault(error)}") from None
 
 
 def response_payload(
@@ -225,131 +217,8 @@ def response_limit_bytes(height: int, width: int) -> int:
     return 4 * ((png + 2) // 3) + 4096
 
 
-_ANY_JSON: TypeAdapter[Any] = TypeAdapter(Any)
-_STRUCTURE = re.compile(rb'["\[\]{},:]')
-_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
-
-
-def read_json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value; the caller validates
-    """Parse hostile JSON in linear time and bounded depth. Takes no more memory than a few copies of `data`.
-
-    Raises:
-        MessageError: `Reject.BAD_MESSAGE`, naming what is wrong.
-
-    """
-    value = _read_plain(data, keys=_check_structure(data))
-    if value is not None:
-        return value
-    try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_no_constant,
-        )
-    except UnicodeDecodeError as error:
-        raise _bad(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise _bad(f"not JSON: {error.msg} at character {error.pos}") from None
-
-
-def _read_plain(data: bytes, *, keys: int) -> Any:  # noqa: ANN401 - any JSON value
-    """The value, five times as fast; None where it cannot be told that the rules of `read_json` are kept.
-
-    pydantic's parser keeps the last of two equal keys, which shows in their number, and reads numbers that
-    are too large; what it refuses is named by the slow way.
-    """
-    if keys < 0 or b"\\" in data:
-        return None
-    try:
-        value = _ANY_JSON.validate_json(data)
-    except ValidationError:
-        return None
-    return value if _count_keys(value) == keys else None
-
-
-def _count_keys(value: object) -> float:
-    """The keys of all objects in a value; NaN if it holds a number that is not finite."""
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
-    if isinstance(value, list):
-        return sum(map(_count_keys, value))
-    return math.nan if isinstance(value, float) and not math.isfinite(value) else 0
-
-
-def _check_structure(data: bytes) -> int:
-    """The number of colons outside strings, -1 if anything between two tokens is longer than a number may be.
-
-    Raises:
-        MessageError: too many tokens, or too deep.
-
-    """
-    position = depth = colons = 0
-    plain = True
-    for _ in range(MAX_TOKENS):
-        token = _STRUCTURE.search(data, position)
-        end = token.start() if token else len(data)
-        plain = plain and end - position <= MAX_NUMBER_CHARACTERS
-        if token is None:
-            return colons if plain else -1
-        position = token.end()
-        colons += token[0] == b":"
-        if token[0] == b'"':
-            position = _end_of_string(data, position)
-        elif token[0] in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _bad(f"nested deeper than {MAX_DEPTH}")
-        elif token[0] in b"]}":
-            depth -= 1
-    raise _bad(f"more than {MAX_TOKENS} strings, brackets, commas and colons")
-
-
-def _end_of_string(data: bytes, position: int) -> int:
-    """Where the string that is open at `position` ends, or the data does.
-
-    An image is one long string without escapes: `find` walks it twenty times as fast as the pattern.
-    """
-    quote = data.find(b'"', position)
-    if quote >= 0 and data.find(b"\\", position, quote) < 0:
-        return quote + 1
-    rest = _REST_OF_STRING.match(data, position)
-    return rest.end() if rest else len(data)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for key in names if names.count(key) > 1)
-        raise _bad(f"the key {twice[:40]!r} appears twice")
-    return found
-
-
-def _integer(text: str) -> int:
-    if len(text) > MAX_NUMBER_CHARACTERS:
-        raise _bad(f"a number of {len(text)} characters; at most {MAX_NUMBER_CHARACTERS} are allowed")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text) if len(text) <= MAX_NUMBER_CHARACTERS else math.inf
-    if not math.isfinite(value):
-        raise _bad(f"the number {text[:40]} is too long or too large")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise _bad(f"{text} is not a number")
-
-
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part)[:40] for part in fault["loc"]) or "message"
     value = repr(fault["input"])[:60] if fault["type"] != "value_error" else ""
     return f"{where}: {fault['msg']}" + (f"; got {value}" if value else "")
-
-
-def _bad(detail: str) -> MessageError:
-    return MessageError(Reject.BAD_MESSAGE, detail)

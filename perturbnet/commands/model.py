@@ -111,7 +111,7 @@ def label(
 ) -> None:
     """Classify pictures: class, digest of the logits, margin."""
     from perturbnet.classifier import open_engine
-    from perturbnet.images import decode_any_image
+    from perturbnet.pictures import decode_any_image
 
     pixels = [decode_any_image(path) for path in images]
     settings = read_settings(PERTURB_PROFILE=profile)

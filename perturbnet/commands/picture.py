@@ -13,8 +13,9 @@ from perturbnet.config import Settings
 from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.distortion import measure, psnr_micro_db
 from perturbnet.errors import AttackError
-from perturbnet.images import decode_any_image, encode_png
+from perturbnet.images import encode_png
 from perturbnet.miner.service import build_response
+from perturbnet.pictures import decode_any_image
 from perturbnet.protocol import encode
 from perturbnet.scoring import score_verdict
 from perturbnet.validator.startup import build_rules

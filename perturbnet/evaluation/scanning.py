@@ -27,7 +27,8 @@ from perturbnet.challenges import require_size
 from perturbnet.datasets.source import decode_stored
 from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
 from perturbnet.freshness import rescale
-from perturbnet.images import MAX_PICTURE_BYTES, Pixels, pixel_digest
+from perturbnet.images import Pixels, pixel_digest
+from perturbnet.pictures import MAX_PICTURE_BYTES
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")

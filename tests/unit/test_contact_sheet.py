@@ -10,7 +10,8 @@ import pytest
 
 from perturbnet import contact_sheet
 from perturbnet.contact_sheet import SheetEntry, enlarge_difference, render_contact_sheet
-from perturbnet.images import Pixels, decode_any_image
+from perturbnet.images import Pixels
+from perturbnet.pictures import decode_any_image
 
 TITLE = "Three attacks"
 

@@ -142,7 +142,7 @@ def test_a_bomb_costs_no_more_memory_than_the_image_it_claims_to_be() -> None:
 # --- Mutants: the walk without one of its branches, or with one comparison moved by one ---
 
 GUARDED = (
-    "_size_is_allowed",
+    "size_is_allowed",
     "_walk",
     "_read_chunk",
     "_read_header",
