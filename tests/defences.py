@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from perturbnet import identity, images, protocol, receipts, selection, verification
+from perturbnet import hostile_json, identity, images, protocol, receipts, selection, verification
 from perturbnet.chain.genesis import OneNetwork
 from perturbnet.chain.rpc import Rpc
 from perturbnet.errors import ImageError, Refused, Reject
@@ -112,7 +112,7 @@ def _(patch: Patch) -> None:
 
 @removes("json-bomb")
 def _(patch: Patch) -> None:
-    patch.setattr(protocol, "_check_structure", lambda _data: -1)
+    patch.setattr(hostile_json, "_check_structure", lambda _data: -1)
 
 
 @removes("replayed-answer")
