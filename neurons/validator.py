@@ -146,7 +146,7 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     )
     watchdog = open_watchdog(os.environ, clock)
     rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock,
-                    expect=watchdog.expect, judges=startup.build_judges(settings))  # fmt: skip
+                    expect=watchdog.expect)  # fmt: skip
     weights = WeightSetter(journal, chain, keypair, settings.weights_window_blocks)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
     watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)

@@ -74,6 +74,7 @@ class BlockEngine:
     name = "blocks"
     model_name = "block-means"
     labels = LABELS
+    together = 1
 
     def __init__(self, seed: str = "weights") -> None:
         data = hashlib.shake_256(seed.encode()).digest(len(LABELS) * GRID * GRID * 3 // 2)

@@ -67,6 +67,7 @@ class RecordedEngine:
 
     name = model_name = model_digest = "recorded"
     labels: tuple[str, ...] = ()
+    together = 1
 
     def __init__(self, challenge: ChallengeLeaf, receipts: Sequence[ReceiptLeaf]) -> None:
         """Remember the clean image's word, and the first receipt's for each answer."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 _LEVELS = 255
-_BATCH = 32  # images in one pass; bounds memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,11 @@ class Engine(Protocol):
         """Class texts by index; a text may appear twice."""
         ...
 
+    @property
+    def together(self) -> int:
+        """How many images share one pass; a call with more takes several."""
+        ...
+
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
         """Classify uint8 images (H, W, 3) of any sizes, each on its own terms, in the order given."""
         ...
@@ -84,6 +88,7 @@ class Float32Engine:
 
     name = "float32"
     reproducible = False
+    together = 32  # bounds memory
     _precision = "float32"
 
     def __init__(
@@ -119,8 +124,8 @@ class Float32Engine:
             groups[pixels.shape].append(position)
         answers: dict[int, Classification] = {}
         for positions in groups.values():
-            for start in range(0, len(positions), _BATCH):
-                part = positions[start : start + _BATCH]
+            for start in range(0, len(positions), self.together):
+                part = positions[start : start + self.together]
                 logits = self.logits(np.stack([images[position] for position in part]))
                 answers |= {at: judge(row, self.labels) for at, row in zip(part, logits, strict=True)}
         return [answers[position] for position in range(len(images))]

@@ -89,6 +89,7 @@ class PlainEngine:
 
     name = Float64Engine.name
     reproducible = False
+    together = 1
 
     def __init__(self, network: PlainNetwork, *, model_name: str, model_digest: str) -> None:
         """Judge by `network`, which must be of float64."""

@@ -285,6 +285,11 @@ class SharedEngine:
         """See `Engine`."""
         return self.thread.engine.labels
 
+    @property
+    def together(self) -> int:
+        """See `Engine`."""
+        return self.thread.engine.together
+
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
         """See `ModelThread.classify`."""
         found = self.thread.classify(self.client, images)

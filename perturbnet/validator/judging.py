@@ -3,8 +3,8 @@
 Rules
 - An answer comes as the row that names its stored body, and the body is read back from the disk. So what
   waits costs a few hundred bytes, and a round that a crash cut short is judged by the code of every day.
-- Cheap checks first: 1 to 6 on a few threads, by arrival; 7 and 8 on one thread, for those that passed, up to
-  `batch` images in one call.
+- Cheap checks first: 1 to 6 on a few threads, by arrival; 7 and 8 on one thread for those that passed, in one
+  call as many as share a pass of the model (`Engine.together`).
 - Identical pixels are measured, stored and classified once; the clean image too, unless its word is known.
 - Only so many images are held at a time (`room_for`); the others wait on the disk. What an answer changed is
   stored before its verdict is known, and the round's receipts name it later.
@@ -41,7 +41,6 @@ from perturbnet.verification import (
 )
 
 MOST_READERS = 4  # threads for checks 1 to 6; numpy and zlib leave the interpreter's lock
-GPU_BATCH = 16  # images in one call to an engine on a GPU; on a CPU each image costs the same alone
 HELD_BYTES = 64 << 20  # of pixels that passed the cheap checks and wait for the model
 MOST_HELD = 64
 
@@ -53,9 +52,8 @@ log = logging.getLogger(__name__)
 class Judges:
     """The threads, kept from round to round: torch keeps buffers for every thread that ever called it."""
 
-    def __init__(self, *, batch: int = 1) -> None:
+    def __init__(self) -> None:
         """Start no thread yet; those that were started end with the process or with this object."""
-        self.batch = batch
         self.cheap = concurrent.futures.ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), "judge")
         self.model = concurrent.futures.ThreadPoolExecutor(1, "model")
 
@@ -99,7 +97,7 @@ class Judging:
         """Judge answers to `task`; `clean` is the clean image's classification where it is known already."""
         self._judges, self._task, self._engine, self._evidence = judges, task, engine, evidence
         self._clean = clean
-        self._room = asyncio.Semaphore(room_for(task.clean, judges.batch))
+        self._room = asyncio.Semaphore(room_for(task.clean, engine.together))
         self._answers: dict[int, asyncio.Task[Judged | None]] = {}
         self._images: dict[str, asyncio.Task[_Finding]] = {}
         self._unlabelled: dict[str, Pixels] = {}
@@ -209,7 +207,7 @@ class Judging:
 
     async def _label_batch(self) -> None:
         """The oldest images that wait; the clean one before the first of them."""
-        batch = dict(islice(self._unlabelled.items(), self._judges.batch))
+        batch = dict(islice(self._unlabelled.items(), self._engine.together))
         first = [] if self._clean else [self._task.clean]
         images = [*first, *batch.values()]
         words = await self._run(self._judges.model, lambda: self._engine.classify(images))
@@ -242,6 +240,6 @@ async def _result_of(future: concurrent.futures.Future[None], found: list[T]) ->
     return found[0]
 
 
-def room_for(clean: Pixels, batch: int) -> int:
+def room_for(clean: Pixels, together: int) -> int:
     """How many answers to this image may be held as pixels: by bytes, and never fewer than keep all busy."""
-    return max(batch + MOST_READERS, min(MOST_HELD, HELD_BYTES // clean.nbytes))
+    return max(together + MOST_READERS, min(MOST_HELD, HELD_BYTES // clean.nbytes))

@@ -14,14 +14,12 @@ from perturbnet.bootstrap.manifest import Manifest
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.classifier import Engine, open_engine
 from perturbnet.classifier.environment import describe_environment
-from perturbnet.classifier.models import choose_device
 from perturbnet.config import Settings
 from perturbnet.datasets import ImageSource, SourceIdentity
 from perturbnet.freshness import FRESHNESS_FORM
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.protocol import Rules
 from perturbnet.selection import SelectionRules
-from perturbnet.validator.judging import GPU_BATCH, Judges
 from perturbnet.validator.rounds import RoundPolicy
 
 DECIMAL_RULES = (
@@ -62,11 +60,6 @@ def open_held(settings: Settings) -> Held:
     )
     require_engine(manifest, engine)
     return Held(manifest, engine, source)
-
-
-def build_judges(settings: Settings) -> Judges:
-    """The judge's threads; images reach a GPU in batches."""
-    return Judges(batch=1 if choose_device(settings.device) == "cpu" else GPU_BATCH)
 
 
 def build_rules(settings: Settings) -> Rules:

@@ -1,4 +1,4 @@
-"""The exact arithmetic on a CPU: BLAS for matrix products, `kernels` for everything between them.
+"""The exact arithmetic on a CPU, one image at a time: BLAS for matrix products, `kernels` between them.
 
 Between the products this reads and writes each value once, where `portable` does so a dozen times. Positions
 are shared out to as many threads as torch may use; no split can change a bit.
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical import kernels
 from perturbnet.classifier.canonical.artefact import Step
-from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchor
+from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchors
 from perturbnet.classifier.canonical.portable import (
-    PRODUCT,
+    CACHE,
     PortableArithmetic,
+    blocks_of,
     padded_shape,
-    parts_of,
     row_blocks,
     tap_rows,
     widest_row,
@@ -35,6 +35,7 @@ class CompiledArithmetic(PortableArithmetic):
     """What `PortableArithmetic` does, to the last bit, in fewer passes over memory."""
 
     name = "compiled"
+    one_at_a_time = True
 
     def __init__(self) -> None:
         """Begin with no threads; they come with the first large tensor."""
@@ -44,11 +45,12 @@ class CompiledArithmetic(PortableArithmetic):
     def project(self, layer: ExactLayer, grid: Grid) -> Sums:
         """See `PortableArithmetic.project`."""
         weights = self._widen(layer, -1, layer.weights.shape[-1])
-        values = self._workspace.take("sums", grid.values.shape[0], weights.shape[1])
-        extremes = _Extremes(layer.bias(grid.exponent).numpy())
-        for part in parts_of(grid.values, PRODUCT, columns=max(weights.shape)):
-            block = grid.values[part]
-            torch.mm(self._workspace.take("wide", *block.shape).copy_(block), weights, out=values[part])
+        (taps,) = grid.values
+        values = self._workspace.take("sums", len(taps), weights.shape[1])
+        extremes = _Extremes(_bias(layer, grid))
+        for _, part in blocks_of(1, len(taps), max(weights.shape), CACHE.product):
+            wide = self._workspace.take("wide", *taps[part].shape).copy_(taps[part])
+            torch.mm(wide, weights, out=values[part])
             self._finish(values[part], extremes)
         return extremes.sums(values)
 
@@ -56,13 +58,14 @@ class CompiledArithmetic(PortableArithmetic):
         """See `PortableArithmetic.convolve`."""
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
-        extremes = _Extremes(layer.bias(grid.exponent).numpy())
-        for first, count in row_blocks(step, PRODUCT, widest_row(step)):
+        extremes = _Extremes(_bias(layer, grid))
+        for _, part in row_blocks(step, 1, CACHE.product, widest_row(step)):
+            first, count = part.start, part.stop - part.start
             phases = [
                 self._stack_taps(grid, step, first, count, phase)
                 for phase in range(min(step.stride, step.kernel))
             ]
-            block = values[first * step.out_width : (first + count) * step.out_width]
+            block = values[first * step.out_width : part.stop * step.out_width]
             for y in range(step.kernel):
                 skip = y // step.stride
                 taps = phases[y % step.stride][skip : skip + count].view(-1, step.kernel * step.cin)
@@ -75,7 +78,7 @@ class CompiledArithmetic(PortableArithmetic):
         if step.kernel != 3:
             return super().depthwise(layer, grid, step)
         weights = self._widen(layer, 3, 3, step.cout).numpy()
-        bias, nothing = layer.bias(grid.exponent).numpy(), np.zeros(step.cout)
+        bias, nothing = _bias(layer, grid), np.zeros(step.cout)
         padded = self._workspace.take("padded", *padded_shape(step), dtype=torch.float32).numpy()
         kernels.pad(_image(grid, step), step.pad_top, step.pad_left, padded)
         values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
@@ -90,25 +93,25 @@ class CompiledArithmetic(PortableArithmetic):
         self._share(step.out_height, values.numel(), work)
         return extremes.sums(values)
 
-    def activate(self, table: Table, sums: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+    def activate(self, table: Table, sums: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.activate`."""
-        out = self._workspace.take_grid(sums, *busy)
+        out, anchor = self._workspace.take_grid(sums, *busy), float(anchors(exponents))
         source, target, pairs = _flat(sums), _flat(out), table.pairs.numpy()
         self._share(
             source.size,
             source.size,
-            lambda part: kernels.activate(source[part], pairs, anchor(exponent), target[part]),
+            lambda part: kernels.activate(source[part], pairs, anchor, target[part]),
         )
-        return Grid(out, exponent)
+        return Grid(out, exponents)
 
     def look_up(self, table: Table, sums: Tensor) -> None:
         """See `PortableArithmetic.look_up`."""
         values, pairs = _flat(sums), table.pairs.numpy()
         self._share(values.size, values.size, lambda part: kernels.look_up(values[part], pairs))
 
-    def add_kept(self, values: Tensor, kept: Grid) -> float:
+    def add_kept(self, values: Tensor, kept: Grid) -> Tensor:
         """See `PortableArithmetic.add_kept`."""
-        sums, addend = values.numpy(), kept.values.numpy()
+        sums, addend = values[0].numpy(), kept.values[0].numpy()
         found: list[Doubles] = []
 
         def work(rows: slice) -> None:
@@ -117,22 +120,22 @@ class CompiledArithmetic(PortableArithmetic):
             found.append(largest)
 
         self._share(len(sums), sums.size, work)
-        return float(np.max(found))
+        return torch.tensor([np.max(found)])
 
-    def round(self, values: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+    def round(self, values: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.round`."""
-        out = self._workspace.take_grid(values, *busy)
+        out, anchor = self._workspace.take_grid(values, *busy), float(anchors(exponents))
         source, target = _flat(values), _flat(out)
         self._share(
             source.size,
             source.size,
-            lambda part: kernels.round_to_grid(source[part], anchor(exponent), target[part]),
+            lambda part: kernels.round_to_grid(source[part], anchor, target[part]),
         )
-        return Grid(out, exponent)
+        return Grid(out, exponents)
 
-    def survey(self, grid: Grid) -> tuple[Tensor, float]:
+    def survey(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """See `PortableArithmetic.survey`."""
-        values = grid.values.numpy()
+        values = grid.values[0].numpy()
         totals: list[Doubles] = []
         largest: list[Doubles] = []
 
@@ -143,19 +146,19 @@ class CompiledArithmetic(PortableArithmetic):
             largest.append(most)
 
         self._share(len(values), values.size, work)
-        mean = np.sum(totals, axis=0)[None] / float(len(values))
-        return torch.from_numpy(mean), float(np.max(largest))
+        mean = np.sum(totals, axis=0)[None, None] / float(len(values))
+        return torch.from_numpy(mean), torch.tensor([np.max(largest)])
 
-    def scale(self, grid: Grid, gate: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+    def scale(self, grid: Grid, gate: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.scale`."""
-        out = self._workspace.take_grid(grid.values, grid, *busy)
-        source, target, factors = grid.values.numpy(), out.numpy(), gate.numpy()
+        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), float(anchors(exponents))
+        source, target, factors = grid.values[0].numpy(), out[0].numpy(), _flat(gate)
         self._share(
             len(source),
             source.size,
-            lambda rows: kernels.scale(source[rows], factors, anchor(exponent), target[rows]),
+            lambda rows: kernels.scale(source[rows], factors, anchor, target[rows]),
         )
-        return Grid(out, exponent)
+        return Grid(out, exponents)
 
     def _finish(self, block: Tensor, extremes: _Extremes) -> None:
         sums = block.numpy()
@@ -207,7 +210,13 @@ class _Extremes:
 
     def sums(self, values: Tensor) -> Sums:
         """All of it."""
-        return Sums(values, float(np.min(self._lows)), float(np.max(self._highs)))
+        low, high = torch.tensor([np.min(self._lows)]), torch.tensor([np.max(self._highs)])
+        return Sums(values[None], low, high)
+
+
+def _bias(layer: ExactLayer, grid: Grid) -> Doubles:
+    array: Doubles = layer.bias(grid.exponents).view(-1).numpy()
+    return array
 
 
 def _image(grid: Grid, step: Step) -> NDArray[np.float32]:

@@ -8,12 +8,11 @@ Rules (design: canonical-inference.md; docs/verification-spec.md states them for
   here.
 - e is chosen from the exact sums: `expo(M, cap) = min(cap, 24 - ex(M))`, M = m·2^ex(M), ½ <= m < 1; for
   M = 0 it is min(cap, 24).
-- Each image is computed by itself: a batch cannot matter.
+- Images that are computed together share operations, never a number: a batch cannot matter.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 
@@ -22,7 +21,15 @@ import torch
 from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
-from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, tensor_of
+from perturbnet.classifier.canonical.layers import (
+    ExactLayer,
+    Grid,
+    Sums,
+    Table,
+    Tensor,
+    largest_of,
+    tensor_of,
+)
 from perturbnet.classifier.canonical.obligations import (
     ACTIVATION_BITS,
     LEAST_ACTIVATION,
@@ -35,6 +42,7 @@ from perturbnet.errors import ModelError
 
 GATE_BITS = 24
 WORTH_COMPILING = 10**9  # products of one image; compiling the kernels takes as long as a few such images
+TOGETHER = 16  # images in a pass of torch's operations
 
 
 class CanonicalEngine:
@@ -44,12 +52,19 @@ class CanonicalEngine:
     reproducible = True
 
     def __init__(
-        self, artefact: Artefact, digest: str, *, device: str = "cpu", compiled: bool | None = None
+        self,
+        artefact: Artefact,
+        digest: str,
+        *,
+        device: str = "cpu",
+        compiled: bool | None = None,
+        together: int = TOGETHER,
     ) -> None:
         """Hold the artefact's numbers on `device`.
 
         `compiled` says whether the CPU's inner loops are compiled when they are first needed (seconds); None
-        leaves it to the size of the network. The bits are the same.
+        leaves it to the size of the network. They take one image at a time, torch's operations up to
+        `together`. The bits are the same.
         """
         self.model_digest = digest
         self.model_name = artefact.name
@@ -58,29 +73,49 @@ class CanonicalEngine:
         self._size, self._bits = artefact.size, artefact.coefficient_bits
         self._steps = artefact.steps
         self._arithmetic = _choose_arithmetic(artefact, self.device, compiled=compiled)
+        self.together = 1 if self._arithmetic.one_at_a_time else together
         self._layers = [ExactLayer(layer, self.device) for layer in artefact.layers]
         self._one_at_a_time = threading.Lock()  # the arithmetic's buffers are shared
+        self._check_late = self.device.type != "cpu"  # to look at a number is to wait for the device
+        self._unchecked: list[Tensor] = []  # largest magnitudes (images) of every tensor of this pass
         self._silu, self._sigmoid = (Table(table, self.device) for table in (artefact.silu, artefact.sigmoid))
 
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
         """See `classifier.Engine`."""
-        return [judge(self.logits(pixels), self.labels) for pixels in images]
+        found: list[Classification] = []
+        for start in range(0, len(images), self.together):
+            logits = self._compute(images[start : start + self.together])
+            found.extend(judge(row, self.labels) for row in logits)
+        return found
 
     def logits(self, pixels: Pixels) -> NDArray[np.float64]:
         """The exact logits of one image, float64 (classes)."""
-        with self._one_at_a_time, torch.inference_mode():
-            return self._run(self._prepare(pixels)).clone().cpu().numpy().reshape(-1)
+        row: NDArray[np.float64] = self._compute([pixels])[0]
+        return row
 
-    def _prepare(self, pixels: Pixels) -> Grid:
+    def _compute(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
+        """The logits of a few images, float64 (images, classes)."""
+        with self._one_at_a_time, torch.inference_mode():
+            self._unchecked = []
+            logits = self._run(self._prepare(images)).clone()
+            if self._unchecked:
+                require_in_range(torch.stack(self._unchecked))
+            return logits.cpu().numpy().reshape(len(images), -1)
+
+    def _prepare(self, images: Sequence[Pixels]) -> Grid:
         """Resize and crop in integers; one rounding to the input's grid."""
+        exact = torch.stack([self._resize(pixels) for pixels in images])
+        return self._round(exact, self._layers[0].cap)
+
+    def _resize(self, pixels: Pixels) -> Tensor:
+        """The network's input before any rounding, float64 (positions, 3)."""
         height, width, _ = pixels.shape
         size, bits = self._size, self._bits
         rows, columns = (tensor_of(side, self.device) for side in coefficients(height, width, size, bits))
         levels = tensor_of(pixels, self.device).double().permute(2, 0, 1)
         sums = (rows @ levels) @ columns.T
         exact = (sums - 255.0 * 2.0 ** (2 * bits - 1)) * 2.0 ** (1 - 2 * bits)
-        exact = exact.permute(1, 2, 0).contiguous().view(size * size, 3)
-        return self._arithmetic.round(exact, expo(_largest(exact), self._layers[0].cap))
+        return exact.permute(1, 2, 0).reshape(size * size, 3)
 
     def _run(self, grid: Grid) -> Tensor:
         kept: Grid | None = None
@@ -109,30 +144,40 @@ class CanonicalEngine:
     def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
         if step.act == Act.SILU and not step.adds:
-            return self._arithmetic.activate(self._silu, sums.values, expo(max(sums.high, 0.5), cap), kept)
+            exponents = self._expo(sums.high.clamp(min=0.5), cap)
+            return self._arithmetic.activate(self._silu, sums.values, exponents, kept)
         largest = sums.largest
         if step.act == Act.SILU:
             self._arithmetic.look_up(self._silu, sums.values)
         if step.adds and kept is not None:
             largest = self._arithmetic.add_kept(sums.values, kept)
-        return self._arithmetic.round(sums.values, expo(largest, cap), kept)
+        return self._arithmetic.round(sums.values, self._expo(largest, cap), kept)
 
     def _gate(self, grid: Grid, step: Step, cap: int, kept: Grid | None) -> Grid:
         reduce, expand = self._layers[step.layer], self._layers[step.layer + 1]
         mean, largest = self._arithmetic.survey(grid)
         squeezed = self._arithmetic.project(reduce, self._round(mean, reduce.cap, grid, kept))
-        exponent = expo(max(squeezed.high, 0.5), expand.cap)
-        excited = self._arithmetic.activate(self._silu, squeezed.values, exponent, grid, kept)
+        exponents = self._expo(squeezed.high.clamp(min=0.5), expand.cap)
+        excited = self._arithmetic.activate(self._silu, squeezed.values, exponents, grid, kept)
         opened = self._arithmetic.project(expand, excited)
-        gate = self._arithmetic.activate(self._sigmoid, opened.values, GATE_BITS, grid, kept)
-        factors = gate.values.double().reshape(-1)
-        return self._arithmetic.scale(grid, factors, expo(largest * float(factors.max()), cap), kept)
+        gate_bits = torch.full_like(exponents, GATE_BITS)
+        gate = self._arithmetic.activate(self._sigmoid, opened.values, gate_bits, grid, kept)
+        factors = gate.values.double()
+        return self._arithmetic.scale(grid, factors, self._expo(largest * largest_of(factors), cap), kept)
 
     def _sums(self, grid: Grid, step: Step) -> Sums:
         return self._arithmetic.take_sums(self._layers[step.layer], grid, step)
 
     def _round(self, values: Tensor, cap: int, *busy: Grid | None) -> Grid:
-        return self._arithmetic.round(values, expo(_largest(values), cap), *busy)
+        return self._arithmetic.round(values, self._expo(largest_of(values), cap), *busy)
+
+    def _expo(self, largest: Tensor, cap: int) -> Tensor:
+        """Each image's exponent; what is out of range is refused now, or when the images are through."""
+        if self._check_late:
+            self._unchecked.append(largest)
+        else:
+            require_in_range(largest)
+        return expo(largest, cap)
 
 
 def _choose_arithmetic(
@@ -149,23 +194,23 @@ def _choose_arithmetic(
     return CompiledArithmetic()
 
 
-def expo(largest: float, cap: int) -> int:
-    """The exponent of a tensor whose largest magnitude is at most `largest`.
+def expo(largest: Tensor, cap: int) -> Tensor:
+    """The exponents, int64 (images), of tensors whose largest magnitudes are at most `largest`.
+
+    Beyond what `require_in_range` lets pass they mean nothing.
+    """
+    magnitude = torch.frexp(largest).exponent.long()
+    return (ACTIVATION_BITS - magnitude).clamp(min=LEAST_ACTIVATION, max=cap)
+
+
+def require_in_range(reached: Tensor) -> None:
+    """Pass if every tensor's largest magnitude is finite and within the range of the proofs.
 
     Raises:
-        ModelError: it is not finite, or so large that the arithmetic would leave the range of the proofs.
+        ModelError: it is not.
 
     """
-    if largest == 0.0:
-        return min(cap, ACTIVATION_BITS)
-    exponent = (
-        min(cap, ACTIVATION_BITS - math.frexp(largest)[1]) if math.isfinite(largest) else LEAST_ACTIVATION - 1
-    )
-    if exponent < LEAST_ACTIVATION:
-        raise ModelError(f"activations reach {largest:.3g}, beyond 2^{ACTIVATION_BITS - LEAST_ACTIVATION}")
-    return exponent
-
-
-def _largest(values: Tensor) -> float:
-    low, high = torch.aminmax(values)
-    return max(-float(low), float(high))
+    limit = 2.0 ** (ACTIVATION_BITS - LEAST_ACTIVATION)
+    worst = float(reached.max())  # NaN if any is
+    if not worst < limit:
+        raise ModelError(f"activations reach {worst:.3g}, beyond 2^{ACTIVATION_BITS - LEAST_ACTIVATION}")

@@ -67,6 +67,7 @@ class IntegerEngine:
 
     name = "integer"
     reproducible = True
+    together = 1
 
     def __init__(self, artefact: Artefact, digest: str) -> None:
         """Take an artefact's integers as they are."""

@@ -1,5 +1,7 @@
 """What both ways of doing the exact arithmetic work on: tensors on their grids, sums, layers, kept buffers.
 
+Tensors are (images, positions, channels); positions are height · width. An exponent belongs to one image, so
+exponents are int64 (images), and stay on the device: to ask for one is to wait for all that was begun before.
 Buffers are kept from layer to layer: memory given back and asked for again costs a page fault for every 4 kB.
 """
 
@@ -19,30 +21,32 @@ from perturbnet.classifier.canonical.tables import SLOPE_BITS, VALUE_BITS
 
 Tensor = torch.Tensor
 
+_BIAS_OF_BINARY64, _FRACTION_BITS = 1023, 52  # IEEE 754
+
 
 @dataclass(frozen=True)
 class Grid:
-    """A tensor on its grid: float32 multiples of 2^-exponent, (height · width, channels)."""
+    """Tensors on their grids: float32 (images, positions, channels), multiples of 2^-exponent."""
 
     values: Tensor
-    exponent: int
+    exponents: Tensor
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Exact sums with their bias, float64 (height · width, channels), and their extremes.
+    """Exact sums with their bias, float64 (images, positions, channels), and each image's extremes (images).
 
     `values` lies in the workspace: it is gone when the next sums are taken.
     """
 
     values: Tensor
-    low: float
-    high: float
+    low: Tensor
+    high: Tensor
 
     @property
-    def largest(self) -> float:
-        """The largest magnitude."""
-        return max(-self.low, self.high)
+    def largest(self) -> Tensor:
+        """Each image's largest magnitude."""
+        return torch.maximum(-self.low, self.high)
 
 
 class Workspace:
@@ -87,9 +91,13 @@ class ExactLayer:
         self._bias = tensor_of(layer.bias, device)
         self._up, self._down = (tensor_of(np.ldexp(1.0, sign * layer.exponents), device) for sign in (1, -1))
 
-    def bias(self, exponent: int) -> Tensor:
-        """The bias, rounded half even to the sums' grid: multiples of 2^-(exponent + the channel's)."""
-        return (self._bias * self._up * 2.0**exponent).round_() * self._down * 2.0**-exponent
+    def bias(self, exponents: Tensor) -> Tensor:
+        """Each image's bias, (images, 1, channels).
+
+        Rounded half even to the sums' grid: multiples of 2^-(exponent + the channel's).
+        """
+        up, down = _per_image(power_of_two(exponents)), _per_image(power_of_two(-exponents))
+        return (self._bias * self._up * up).round_() * self._down * down
 
 
 class Table:
@@ -102,13 +110,28 @@ class Table:
         self.pairs = torch.stack((self.values, self.slopes), dim=1)
 
 
-def anchor(exponent: int) -> float:
+def anchors(exponents: Tensor) -> Tensor:
     """What rounds to multiples of 2^-exponent, half to even, when it is added and taken away again.
 
-    Adding 1.5·2^(52-exponent) leaves no bits below 2^-exponent in binary64, and its rounding is the one
-    that is wanted; both operations are exact otherwise, because |a| <= 2^(24-exponent).
+    (images, 1, 1). Adding 1.5·2^(52-exponent) leaves no bits below 2^-exponent in binary64, and its rounding
+    is the one that is wanted; both operations are exact otherwise, because |a| <= 2^(24-exponent).
     """
-    return 1.5 * 2.0 ** (52 - exponent)
+    return _per_image(1.5 * power_of_two(52 - exponents))
+
+
+def power_of_two(exponents: Tensor) -> Tensor:
+    """2^exponent, exactly: written as bits, since a device's `pow` may be off by one in the last place."""
+    return ((exponents + _BIAS_OF_BINARY64) << _FRACTION_BITS).view(torch.float64)
+
+
+def largest_of(values: Tensor) -> Tensor:
+    """Each image's largest magnitude, float64 (images)."""
+    flat = values.flatten(1)
+    return torch.maximum(-flat.amin(1), flat.amax(1)).double()
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1)
 
 
 def tensor_of(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -1,12 +1,14 @@
-"""The exact arithmetic with torch's whole-tensor operations: any device, CUDA included.
+"""The exact arithmetic with torch's whole-tensor operations: any device, CUDA included; any number of images.
 
-Any order of summation gives the same bits (see `obligations`), so blocks are chosen for the cache alone.
-Convolutions are our own products: no Winograd, no FFT.
+Any order of summation gives the same bits (see `obligations`), so a pass is cut into blocks that suit the
+device: a CPU's cache holds small ones; on a GPU each block is more operations to begin, so they are large.
+A block is a part of one image, or several whole ones. Convolutions are our own products: no Winograd, no FFT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -18,23 +20,37 @@ from perturbnet.classifier.canonical.layers import (
     Table,
     Tensor,
     Workspace,
-    anchor,
+    anchors,
+    largest_of,
 )
 from perturbnet.classifier.canonical.tables import HALF, STEPS_PER_UNIT
 
-CHUNK = 1 << 15  # values in a buffer; a few such buffers fit a core's cache
-CHANNELS = 512  # of a depthwise convolution at a time
-PRODUCT = 1 << 19  # values of a matrix product's wider side at a time
+Block = tuple[slice, slice]  # of images and of positions
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How much is computed at a time."""
+
+    chunk: int  # values in a buffer
+    product: int  # values of a matrix product's wider side
+    channels: int  # of a depthwise convolution
+
+
+CACHE = Blocks(chunk=1 << 15, product=1 << 19, channels=512)  # a few such buffers fit a core's cache
+ACCELERATOR = Blocks(chunk=1 << 24, product=1 << 25, channels=1 << 16)  # a few such buffers take 0.5 GB
 
 
 class PortableArithmetic:
-    """Sums, look-ups and roundings for `engine`. One network's pass at a time: the workspace is shared."""
+    """Sums, look-ups and roundings for `engine`. One pass at a time: the workspace is shared."""
 
     name = "torch"
+    one_at_a_time = False  # whether a pass is of one image
 
-    def __init__(self, device: torch.device) -> None:
-        """Compute on `device`."""
+    def __init__(self, device: torch.device, blocks: Blocks | None = None) -> None:
+        """Compute on `device`, in `blocks` (default: what suits it)."""
         self._workspace = Workspace(device)
+        self._blocks = blocks or (CACHE if device.type == "cpu" else ACCELERATOR)
 
     def take_sums(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
         """A convolution's exact sums with bias."""
@@ -47,146 +63,154 @@ class PortableArithmetic:
     def project(self, layer: ExactLayer, grid: Grid) -> Sums:
         """A 1×1 convolution: one matrix product, a block of positions at a time."""
         weights = self._widen(layer, -1, layer.weights.shape[-1])
-        bias = layer.bias(grid.exponent)
-        collector = _Collector(self._workspace, grid.values.shape[0], weights.shape[1])
-        for part in parts_of(grid.values, PRODUCT, columns=max(weights.shape)):
-            torch.addmm(bias, grid.values[part].double(), weights, out=collector.values[part])
+        images, positions, _ = grid.values.shape
+        collector = _Collector(self._workspace, layer.bias(grid.exponents), positions)
+        for part in blocks_of(images, positions, max(weights.shape), self._blocks.product):
+            collector.multiply(part, grid.values[part].double(), weights)
             collector.note(part)
         return collector.sums()
 
     def convolve(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
         """A k×k convolution as k matrix products, each over the taps of one kernel row, by blocks of rows."""
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
-        bias = layer.bias(grid.exponent)
         padded = _pad(grid.values, step)
-        collector = _Collector(self._workspace, step.out_height * step.out_width, step.cout)
-        for first, count in row_blocks(step, PRODUCT, widest_row(step)):
+        collector = _Collector(self._workspace, layer.bias(grid.exponents), step.out_height * step.out_width)
+        for images, rows in row_blocks(step, len(padded), self._blocks.product, widest_row(step)):
             phases = [
-                _stack_taps(padded, step, first, count, phase)
+                _stack_taps(padded[images], step, rows, phase)
                 for phase in range(min(step.stride, step.kernel))
             ]
-            part = slice(first * step.out_width, (first + count) * step.out_width)
-            out = collector.values[part]
+            part = images, slice(rows.start * step.out_width, rows.stop * step.out_width)
             for y in range(step.kernel):
                 skip = y // step.stride
-                taps = phases[y % step.stride][skip : skip + count].reshape(-1, step.kernel * step.cin)
-                torch.addmm(out if y else bias, taps, weights[y], out=out)
+                taps = phases[y % step.stride][:, skip : skip + rows.stop - rows.start]
+                collector.multiply(part, taps.flatten(1, 2), weights[y], more=y > 0)
             collector.note(part)
         return collector.sums()
 
     def depthwise(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
         """A k×k depthwise convolution as k² shifted multiply-adds, by blocks of rows and channels."""
         weights = self._widen(layer, step.kernel, step.kernel, step.cout)
-        bias = layer.bias(grid.exponent)
+        bias = layer.bias(grid.exponents)
         padded = _pad(grid.values, step)
-        collector = _Collector(self._workspace, step.out_height * step.out_width, step.cout)
-        sums = collector.values.view(step.out_height, step.out_width, step.cout)
-        for first, count in row_blocks(step, CHUNK, step.out_width * CHANNELS):
-            rows = padded[first * step.stride : (first + count - 1) * step.stride + step.kernel]
-            for begin in range(0, step.cout, CHANNELS):
-                part = slice(begin, begin + CHANNELS)
-                block = _shift_and_add(
-                    rows[:, :, part].double(), weights[:, :, part], bias[part], step, count
+        collector = _Collector(self._workspace, bias, step.out_height * step.out_width)
+        sums = collector.values.view(-1, step.out_height, step.out_width, step.cout)
+        widest = step.out_width * min(step.cout, self._blocks.channels)
+        for images, rows in row_blocks(step, len(padded), self._blocks.chunk, widest):
+            reach = slice(rows.start * step.stride, (rows.stop - 1) * step.stride + step.kernel)
+            for begin in range(0, step.cout, self._blocks.channels):
+                part = slice(begin, begin + self._blocks.channels)
+                taps = padded[images, reach, :, part].double()
+                sums[images, rows, :, part] = _shift_and_add(
+                    taps, weights[:, :, part], bias[images, :, None, part], step, rows.stop - rows.start
                 )
-                sums[first : first + count, :, part] = block
-            collector.note(slice(first * step.out_width, (first + count) * step.out_width))
+            collector.note((images, slice(rows.start * step.out_width, rows.stop * step.out_width)))
         return collector.sums()
 
-    def activate(self, table: Table, sums: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+    def activate(self, table: Table, sums: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
         """The table's function, rounded to multiples of 2^-exponent."""
         out = self._workspace.take_grid(sums, *busy)
-        self._fill(table, sums, out, exponent)
-        return Grid(out, exponent)
+        self._fill(table, sums, out, anchors(exponents))
+        return Grid(out, exponents)
 
     def look_up(self, table: Table, sums: Tensor) -> None:
         """The table's function before any rounding, in place."""
         self._fill(table, sums, sums, None)
 
-    def add_kept(self, values: Tensor, kept: Grid) -> float:
-        """Add what a shortcut kept, in place; the largest magnitude of the result."""
+    def add_kept(self, values: Tensor, kept: Grid) -> Tensor:
+        """Add what a shortcut kept, in place; the largest magnitudes of the result."""
         values.add_(kept.values)
-        return _largest(values)
+        return largest_of(values)
 
-    def round(self, values: Tensor, exponent: int, *busy: Grid | None) -> Grid:
+    def round(self, values: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
         """Multiples of 2^-exponent."""
-        out = self._workspace.take_grid(values, *busy)
-        for part in parts_of(values, CHUNK):
-            out[part] = _round_(values[part].clone(), exponent)
-        return Grid(out, exponent)
+        out, anchor = self._workspace.take_grid(values, *busy), anchors(exponents)
+        for part in self._chunks(values):
+            out[part] = _round_(values[part].clone(), anchor[part[0]])
+        return Grid(out, exponents)
 
-    def survey(self, grid: Grid) -> tuple[Tensor, float]:
-        """The mean over positions (an exact sum, one division; (1, channels)), and the largest magnitude."""
+    def survey(self, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Means over positions (images, 1, channels), an exact sum and one division; largest magnitudes."""
         values = grid.values
-        return values.sum(dim=0, dtype=torch.float64, keepdim=True) / float(len(values)), _largest(values)
+        total = values.sum(dim=1, dtype=torch.float64, keepdim=True)
+        return total / float(values.shape[1]), largest_of(values)
 
-    def scale(self, grid: Grid, gate: Tensor, exponent: int, *busy: Grid | None) -> Grid:
-        """Each channel times its gate (float64 (channels)), rounded to multiples of 2^-exponent."""
-        out = self._workspace.take_grid(grid.values, grid, *busy)
-        for part in parts_of(grid.values, CHUNK):
-            out[part] = _round_(grid.values[part].double().mul_(gate), exponent)
-        return Grid(out, exponent)
+    def scale(self, grid: Grid, gate: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
+        """Each channel times its gate, float64 (images, 1, channels), rounded to multiples of 2^-exponent."""
+        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), anchors(exponents)
+        for part in self._chunks(grid.values):
+            images = part[0]
+            out[part] = _round_(grid.values[part].double().mul_(gate[images]), anchor[images])
+        return Grid(out, exponents)
+
+    def _chunks(self, values: Tensor) -> Iterator[Block]:
+        images, positions, channels = values.shape
+        return blocks_of(images, positions, channels, self._blocks.chunk)
 
     def _widen(self, layer: ExactLayer, *shape: int) -> Tensor:
         """The layer's weights in float64."""
         return self._workspace.take("weights", *layer.weights.shape).copy_(layer.weights).view(shape)
 
-    def _fill(self, table: Table, sums: Tensor, out: Tensor, exponent: int | None) -> None:
+    def _fill(self, table: Table, sums: Tensor, out: Tensor, anchor: Tensor | None) -> None:
         """Piece by piece, in buffers that stay in a core's cache."""
-        flat, filled = sums.view(-1), out.view(-1)
-        work, value, slope = (self._workspace.take(name, CHUNK) for name in ("work", "value", "slope"))
-        index = self._workspace.take("index", CHUNK, dtype=torch.int32)
-        for start in range(0, len(flat), CHUNK):
-            source, target = flat[start : start + CHUNK], filled[start : start + CHUNK]
-            count = len(source)
-            y = _evaluate(table, source, work[:count], value[:count], slope[:count], index[:count])
-            target.copy_(y if exponent is None else _round_(y, exponent))
+        for part in self._chunks(sums):
+            source = sums[part]
+            work, value, slope = (
+                self._workspace.take(name, *source.shape) for name in ("work", "value", "slope")
+            )
+            index = self._workspace.take("index", *source.shape, dtype=torch.int32)
+            y = _evaluate(table, source, work, value, slope, index)
+            out[part] = y if anchor is None else _round_(y, anchor[part[0]])
 
 
 class _Collector:
-    """Takes sums block by block while they are in the cache, and keeps their extremes."""
+    """Takes sums block by block while they are in the cache, and keeps each image's extremes."""
 
-    def __init__(self, workspace: Workspace, rows: int, columns: int) -> None:
-        self.values = workspace.take("sums", rows, columns)
-        self._lows: list[Tensor] = []
-        self._highs: list[Tensor] = []
+    def __init__(self, workspace: Workspace, bias: Tensor, positions: int) -> None:
+        images, _, channels = bias.shape
+        self.values = workspace.take("sums", images, positions, channels)
+        self._bias = bias
+        self._low = bias.new_full((images,), float("inf"))
+        self._high = -self._low
 
-    def note(self, part: slice) -> None:
+    def multiply(self, part: Block, taps: Tensor, weights: Tensor, *, more: bool = False) -> None:
+        """Bias, or with `more` what the block holds, plus taps (images, rows, k) times weights (k, c)."""
+        out = self.values[part]
+        torch.baddbmm(out if more else self._bias[part[0]], taps, weights.expand(len(taps), -1, -1), out=out)
+
+    def note(self, part: Block) -> None:
         """A block is complete."""
-        low, high = torch.aminmax(self.values[part])
-        self._lows.append(low)
-        self._highs.append(high)
+        images, block = part[0], self.values[part].flatten(1)
+        self._low[images] = torch.minimum(self._low[images], block.amin(1))
+        self._high[images] = torch.maximum(self._high[images], block.amax(1))
 
     def sums(self) -> Sums:
         """All of it."""
-        return Sums(self.values, float(torch.stack(self._lows).min()), float(torch.stack(self._highs).max()))
+        return Sums(self.values, self._low, self._high)
 
 
 def _evaluate(table: Table, y: Tensor, work: Tensor, value: Tensor, slope: Tensor, index: Tensor) -> Tensor:
     """One product and one sum, each rounded once; the result lies in `work`."""
     nearest = torch.mul(y, float(STEPS_PER_UNIT), out=work).round_().clamp_(-HALF, HALF)
-    index.copy_(nearest).add_(HALF)
-    torch.index_select(table.values, 0, index, out=value)
-    torch.index_select(table.slopes, 0, index, out=slope)
+    index.copy_(nearest).clamp_(-HALF, HALF).add_(HALF)  # NaN, of a pass that will be refused, is some index
+    torch.index_select(table.values, 0, index.view(-1), out=value.view(-1))
+    torch.index_select(table.slopes, 0, index.view(-1), out=slope.view(-1))
     distance = torch.sub(y, nearest, alpha=1.0 / STEPS_PER_UNIT, out=work)  # the product is exact
     return distance.mul_(slope).add_(value)
 
 
-def _round_(values: Tensor, exponent: int) -> Tensor:
-    """Round half even to multiples of 2^-exponent, in place."""
-    return values.add_(anchor(exponent)).sub_(anchor(exponent))
+def _round_(values: Tensor, anchor: Tensor) -> Tensor:
+    """Round half even to each image's grid, in place."""
+    return values.add_(anchor).sub_(anchor)
 
 
-def _largest(values: Tensor) -> float:
-    low, high = torch.aminmax(values)
-    return max(-float(low), float(high))
-
-
-def _shift_and_add(rows: Tensor, weights: Tensor, bias: Tensor, step: Step, count: int) -> Tensor:
-    """`count` output rows of a depthwise convolution, float64 (count, out_width, channels)."""
-    sums = bias.expand(count, step.out_width, -1).contiguous()
+def _shift_and_add(taps: Tensor, weights: Tensor, bias: Tensor, step: Step, count: int) -> Tensor:
+    """`count` output rows of a depthwise convolution, float64 (images, count, out_width, channels)."""
+    sums = bias.expand(-1, count, step.out_width, -1).contiguous()
     for y in range(step.kernel):
         for x in range(step.kernel):
-            sums.addcmul_(rows[y :: step.stride, x :: step.stride][:count, : step.out_width], weights[y, x])
+            shifted = taps[:, y :: step.stride, x :: step.stride]
+            sums.addcmul_(shifted[:, :count, : step.out_width], weights[y, x])
     return sums
 
 
@@ -198,18 +222,20 @@ def padded_shape(step: Step) -> tuple[int, int, int]:
 
 
 def _pad(values: Tensor, step: Step) -> Tensor:
-    """(height · width, c) to `padded_shape`."""
-    padded = torch.zeros(padded_shape(step), dtype=values.dtype, device=values.device)
-    inside = padded[step.pad_top : step.pad_top + step.height, step.pad_left : step.pad_left + step.width]
-    inside.copy_(values.reshape(step.height, step.width, step.cin))
+    """(images, positions, c) to (images, *`padded_shape`)."""
+    padded = values.new_zeros(len(values), *padded_shape(step))
+    down = slice(step.pad_top, step.pad_top + step.height)
+    across = slice(step.pad_left, step.pad_left + step.width)
+    padded[:, down, across] = values.view(-1, step.height, step.width, step.cin)
     return padded
 
 
-def _stack_taps(padded: Tensor, step: Step, first: int, count: int, phase: int) -> Tensor:
-    """Input rows of one phase of the stride, float64 (rows, out_width, k · cin)."""
-    rows = padded[first * step.stride + phase :: step.stride][: tap_rows(step, count, phase)]
-    columns = [rows[:, x :: step.stride][:, : step.out_width] for x in range(step.kernel)]
-    return torch.cat(columns, dim=2).double()
+def _stack_taps(padded: Tensor, step: Step, rows: slice, phase: int) -> Tensor:
+    """Input rows of one phase of the stride, float64 (images, rows, out_width, k · cin)."""
+    count = tap_rows(step, rows.stop - rows.start, phase)
+    taken = padded[:, rows.start * step.stride + phase :: step.stride][:, :count]
+    columns = [taken[:, :, x :: step.stride][:, :, : step.out_width] for x in range(step.kernel)]
+    return torch.cat(columns, dim=3).double()
 
 
 def tap_rows(step: Step, count: int, phase: int) -> int:
@@ -222,14 +248,15 @@ def widest_row(step: Step) -> int:
     return step.out_width * max(step.kernel * step.cin, step.cout)
 
 
-def row_blocks(step: Step, values: int, per_row: int) -> Iterator[tuple[int, int]]:
-    """First output row and number of rows, so that a block holds about `values` values."""
-    size = max(1, values // per_row)
-    for first in range(0, step.out_height, size):
-        yield first, min(size, step.out_height - first)
+def row_blocks(step: Step, images: int, values: int, per_row: int) -> Iterator[Block]:
+    """Images and output rows, so that a block holds about `values` values."""
+    yield from blocks_of(images, step.out_height, per_row, values)
 
 
-def parts_of(values: Tensor, size: int, *, columns: int = 0) -> list[slice]:
-    """Slices of rows that hold about `size` values each."""
-    rows = max(1, size // max(1, columns or values.shape[1]))
-    return [slice(start, start + rows) for start in range(0, values.shape[0], rows)]
+def blocks_of(images: int, positions: int, per_position: int, values: int) -> Iterator[Block]:
+    """Blocks of about `values` values: a part of one image's positions, or several whole images."""
+    together = max(1, values // max(1, positions * per_position))
+    size = positions if together > 1 else max(1, values // max(1, per_position))
+    for first in range(0, images, together):
+        for start in range(0, positions, size):
+            yield slice(first, min(first + together, images)), slice(start, min(start + size, positions))

@@ -65,8 +65,11 @@ class Bench:
         self.bodies[uid] = body
         return ArrivalRow(4, uid, f"hot{uid}", "ok", self.evidence.bodies.put(body), "7", "", "", 900)
 
-    def judging(self, *, batch: int = 1, task: Task = TASK, clean: Classification | None = LABEL) -> Judging:
-        return Judging(Judges(batch=batch), task, self.engine, self.evidence, clean=clean)
+    def judging(
+        self, *, together: int = 1, task: Task = TASK, clean: Classification | None = LABEL
+    ) -> Judging:
+        self.engine.together = together
+        return Judging(Judges(), task, self.engine, self.evidence, clean=clean)
 
 
 @pytest.fixture
@@ -185,7 +188,7 @@ async def test_copies_share_one_verdict_and_hold_no_room(
 
 async def test_a_batch_takes_along_who_waits_and_the_clean_image_once(bench: Bench) -> None:
     rows = [bench.note(uid, body(pixels)) for uid, pixels in enumerate(variants(9))]
-    async with bench.judging(batch=4, clean=None) as judging:
+    async with bench.judging(together=4, clean=None) as judging:
         for row in rows:
             judging.offer(row)
         await until(lambda: len(judging._unlabelled) == 9)

@@ -92,9 +92,3 @@ def test_secrets_are_fresh_unless_a_local_network_asks_for_the_same() -> None:
 def test_a_timeout_is_whole_milliseconds(tmp_path: Path) -> None:
     rules = startup.build_rules(settings(PERTURB_TIMEOUT_SECONDS="0.5", PERTURB_STATE_DIR=str(tmp_path)))
     assert rules.timeout_ms == 500
-
-
-@pytest.mark.parametrize(("device", "batch"), [("cpu", 1), ("cuda", 16)])
-def test_a_gpu_gets_batches(monkeypatch: pytest.MonkeyPatch, device: str, batch: int) -> None:
-    monkeypatch.setattr(startup, "choose_device", lambda _: device)
-    assert startup.build_judges(settings()).batch == batch

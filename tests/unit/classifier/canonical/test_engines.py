@@ -17,8 +17,9 @@ from perturbnet.classifier.canonical import compiled, integer, obligations
 from perturbnet.classifier.canonical.artefact import Artefact, Layer
 from perturbnet.classifier.canonical.compiled import CompiledArithmetic
 from perturbnet.classifier.canonical.compiler import compile_network
-from perturbnet.classifier.canonical.engine import WORTH_COMPILING, CanonicalEngine, expo
+from perturbnet.classifier.canonical.engine import WORTH_COMPILING, CanonicalEngine, expo, require_in_range
 from perturbnet.classifier.canonical.integer import IntegerEngine, choose_exponent, shift_half_even
+from perturbnet.classifier.canonical.layers import power_of_two
 from perturbnet.classifier.preprocessing import matrices
 from perturbnet.errors import ModelError
 from tests.unit.classifier.canonical.networks import (
@@ -86,11 +87,11 @@ def test_weights_of_any_magnitude(factor: float) -> None:
     require_same(build_all(artefact), noise(1, 40, 40))
 
 
-def scaled(artefact: Artefact, factor: float) -> Artefact:
-    """The third layer's real weights times a power of two near `factor`: other exponents, same integers."""
+def scaled(artefact: Artefact, factor: float, *, number: int = 3) -> Artefact:
+    """One layer's real weights times a power of two near `factor`: other exponents, same integers."""
     shift = int(np.log2(factor))
     layers = list(artefact.layers)
-    layers[3] = replace(layers[3], exponents=layers[3].exponents - np.int32(shift))
+    layers[number] = replace(layers[number], exponents=layers[number].exponents - np.int32(shift))
     return replace(artefact, layers=tuple(layers))
 
 
@@ -210,18 +211,36 @@ def test_shifts_round_half_to_even(value: int, shift: int) -> None:
     assert int(shift_half_even(np.array([value]), np.int64(shift))[0]) == expected
 
 
-@given(st.floats(0, 2.0**100), st.integers(-30, 60))
-def test_exponents_agree_and_bound(largest: float, cap: int) -> None:
-    found = choose_exponent(largest, cap)
-    assert found == expo(largest, cap) <= cap
-    assert largest * 2.0**found <= 2**24
+@given(st.lists(st.floats(0, 2.0**100), min_size=1, max_size=5), st.integers(-30, 60))
+def test_exponents_agree_and_bound(largest: list[float], cap: int) -> None:
+    found = [choose_exponent(value, cap) for value in largest]
+    assert found == expo(torch.tensor(largest, dtype=torch.float64), cap).tolist()
+    assert all(value * 2.0**exponent <= 2**24 for value, exponent in zip(largest, found, strict=True))
+    assert max(found) <= cap
 
 
-@pytest.mark.parametrize("largest", [float("inf"), float("nan"), 2.0**125])
+@given(st.integers(-1022, 1023))
+def test_a_power_of_two_is_exact(exponent: int) -> None:
+    assert power_of_two(torch.tensor([exponent])).tolist() == [2.0**exponent]
+
+
+@pytest.mark.parametrize("largest", [float("inf"), float("nan"), 2.0**124])
 def test_activations_beyond_float32_are_refused(largest: float) -> None:
-    for choose in (choose_exponent, expo):
+    with pytest.raises(ModelError, match="activations reach"):
+        choose_exponent(largest, 60)
+    for others in ([], [1.0], [2.0**123]):
         with pytest.raises(ModelError, match="activations reach"):
-            choose(largest, 60)
+            require_in_range(torch.tensor([[*others, largest]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("compiled", "late"), [(True, False), (False, False), (False, True)])
+def test_an_image_out_of_range_is_no_answer_for_its_batch(compiled: bool, late: bool) -> None:
+    """Checked late, as on a GPU, the pass runs to its end with infinities and NaN."""
+    artefact = scaled(scaled(draw_artefact(2), 2.0**70), 2.0**70, number=5)
+    beyond = CanonicalEngine(artefact, "00", compiled=compiled)
+    beyond._check_late = late
+    with pytest.raises(ModelError, match="activations reach"):
+        beyond.classify([np.full((9, 9, 3), 255, dtype=np.uint8), noise(1, 40, 40)])
 
 
 def test_an_unproven_artefact_is_caught_at_run_time() -> None:
