@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from perturbnet.chain import Metagraph
-from perturbnet.challenges import Challenge, build_challenge, clean_image
+from perturbnet.challenges import Challenge, clean_image
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
 from perturbnet.deltas import encode_delta
-from perturbnet.errors import ChallengeError, DigestMismatch, LedgerError
+from perturbnet.errors import ChallengeError, DigestMismatch
 from perturbnet.evaluation.attackers import NETUID, Arena, Attacker, answer
 from perturbnet.images import pixel_digest
 from perturbnet.ledger import OpenRound, forget_responses
@@ -27,8 +27,8 @@ from perturbnet.receipts import Answer, Judged, build_task, judge_answers, write
 from perturbnet.selection import select_miners
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
+from perturbnet.validator.posing import RoundPolicy, challenge_leaf, pose
 from perturbnet.validator.receipts import describe, read_terms
-from perturbnet.validator.rounds import RoundPolicy
 from perturbnet.verification import Pixels
 
 log = logging.getLogger(__name__)
@@ -92,49 +92,29 @@ class Evaluation:
             return OpenRound(entry.position, entry.hash, leaf)
 
     def _build(self, seeded: SeededDraw) -> Challenge:
-        return build_challenge(
+        return pose(
             self.source.read(seeded.draw.row),
-            draw=seeded.draw,
-            engine=self.arena.engine,
+            seeded,
+            self.arena.engine,
+            self.policy,
             netuid=NETUID,
             block=self.journal.state.rounds,
-            attempt=0,
-            freshness_seed=seeded.freshness_seed if self.policy.augment else None,
-            rules=self.policy.rules,
         )
 
     def _leaf(self, challenge: Challenge, seeded: SeededDraw) -> ChallengeLeaf:
-        state = self.journal.state
-        if state.config is None or state.rules is None or state.metagraph is None:
-            raise LedgerError("config, rules and metagraph stand in the ledger before the first challenge")
         chosen = select_miners(
             self.metagraph,
             own_hotkey=self.arena.judge_hotkey,
-            processed=state.processed(),
+            processed=self.journal.state.processed(),
             rules=self.policy.selection,
             seed=seeded.selection_seed,
         )
-        return ChallengeLeaf(
-            round=state.rounds,
-            config=state.config[0],
-            rules=state.rules[0],
-            metagraph=state.metagraph[0],
-            epoch=challenge.draw.epoch,
-            draw=challenge.draw.index,
-            row=challenge.draw.row,
-            attempt=challenge.attempt,
-            block=challenge.block,
-            task_id=challenge.task_id,
+        return challenge_leaf(
+            self.journal.state,
+            challenge,
+            seeded,
+            [neuron.uid for neuron in chosen.neurons],
             nonce=self.new_nonce(),
-            epsilon=challenge.epsilon,
-            freshness=challenge.freshness.to_leaf() if challenge.freshness else {},
-            true_label=challenge.label.text,
-            true_index=challenge.label.index,
-            source_label=challenge.source_label,
-            clean_pixels=challenge.clean_digest,
-            clean_logits=challenge.label.logits_digest,
-            selection_seed=seeded.selection_seed.hex(),
-            asked=[neuron.uid for neuron in chosen.neurons],
             created_ms=self.clock.time_ns() // 10**6,
         )
 

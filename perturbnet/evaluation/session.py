@@ -41,7 +41,7 @@ from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import Source, publish
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.rounds import RoundPolicy
+from perturbnet.validator.posing import RoundPolicy
 from perturbnet.validator.signing import begin_log
 from perturbnet.validator.startup import (
     build_config_leaf,

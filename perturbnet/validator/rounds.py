@@ -15,24 +15,24 @@ from functools import partial
 from typing import NamedTuple
 
 from perturbnet.chain import Chain, Metagraph
-from perturbnet.challenges import Challenge, build_challenge, clean_image
+from perturbnet.challenges import Challenge, clean_image
 from perturbnet.classifier import Classification, Engine
 from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChainUnavailable, ChallengeError, DatasetError, RowUnreadable
-from perturbnet.freshness import FRESHNESS_FORMS, FRESHNESS_RANGES
-from perturbnet.images import encode_base64, encode_png, pixel_digest
+from perturbnet.images import pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
-from perturbnet.protocol import AttackChallenge, Rules, response_limit_bytes
+from perturbnet.protocol import response_limit_bytes
 from perturbnet.receipts import Judged, build_task, write_receipts
-from perturbnet.selection import SelectionRules, candidates, select_miners
+from perturbnet.selection import candidates, select_miners
 from perturbnet.terms import metagraph_leaf
 from perturbnet.transport import Arrival, Delivery, Query
 from perturbnet.validator.courier import Courier, first_of_ours
 from perturbnet.validator.draws import Draws, SeededDraw
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.judging import Evidence, Judges, Judging
+from perturbnet.validator.posing import RoundPolicy, challenge_leaf, challenge_message, pose
 from perturbnet.validator.receipts import acknowledgement, describe, read_terms
 from perturbnet.verification import Pixels
 from perturbnet.watchdog import Expect, expect_nothing
@@ -45,20 +45,6 @@ JUDGE_ANSWER_S = 30.0
 SLACK_S = 60.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RoundPolicy:
-    """The settings a round depends on."""
-
-    rules: Rules
-    selection: SelectionRules
-    max_attempts: int
-    augment: int  # the form of freshness, 0 for none: see freshness.FRESHNESS_FORMS
-    duplicates: str
-    max_body_bytes: int
-    keep_bodies_rounds: int
-    protocol_fingerprint: str
 
 
 class Found(NamedTuple):
@@ -152,16 +138,14 @@ class Rounds:
         return None
 
     def _build(self, seeded: SeededDraw, metagraph: Metagraph, attempt: int) -> Challenge:
-        challenge = build_challenge(
+        challenge = pose(
             self.source.read(seeded.draw.row),
-            draw=seeded.draw,
-            engine=self.engine,
+            seeded,
+            self.engine,
+            self.policy,
             netuid=metagraph.netuid,
             block=metagraph.block,
             attempt=attempt,
-            freshness_seed=seeded.freshness_seed if self.policy.augment else None,
-            rules=self.policy.rules,
-            ranges=FRESHNESS_FORMS.get(self.policy.augment, FRESHNESS_RANGES),
         )
         needed = response_limit_bytes(challenge.clean.shape[0], challenge.clean.shape[1])
         if needed > self.policy.max_body_bytes:
@@ -181,53 +165,20 @@ class Rounds:
         )
         uids = [neuron.uid for neuron in chosen.neurons]
         log.info("Selected %d miners (%d for exploration): uids %s", len(uids), chosen.explored, uids)
-        leaf = self._challenge_leaf(found.challenge, found.seeded, uids)
+        leaf = challenge_leaf(
+            self.journal.state,
+            found.challenge,
+            found.seeded,
+            uids,
+            nonce=secrets.token_hex(32),
+            created_ms=self.clock.time_ns() // 10**6,
+        )
         entry = self.journal.append(leaf)[0]
         return OpenRound(entry.position, entry.hash, leaf)
 
-    def _challenge_leaf(self, challenge: Challenge, seeded: SeededDraw, asked: list[int]) -> ChallengeLeaf:
-        state = self.journal.state
-        if state.config is None or state.rules is None or state.metagraph is None:
-            raise ChallengeError("config, rules and metagraph stand in the ledger before the first challenge")
-        return ChallengeLeaf(
-            round=state.rounds,
-            config=state.config[0],
-            rules=state.rules[0],
-            metagraph=state.metagraph[0],
-            epoch=challenge.draw.epoch,
-            draw=challenge.draw.index,
-            row=challenge.draw.row,
-            attempt=challenge.attempt,
-            block=challenge.block,
-            task_id=challenge.task_id,
-            nonce=secrets.token_hex(32),
-            epsilon=challenge.epsilon,
-            freshness=challenge.freshness.to_leaf() if challenge.freshness else {},
-            true_label=challenge.label.text,
-            true_index=challenge.label.index,
-            source_label=challenge.source_label,
-            clean_pixels=challenge.clean_digest,
-            clean_logits=challenge.label.logits_digest,
-            selection_seed=seeded.selection_seed.hex(),
-            asked=asked,
-            created_ms=self.clock.time_ns() // 10**6,
-        )
-
     async def _ask(self, opened: OpenRound, challenge: Challenge, judging: Judging) -> dict[int, str]:
         """Send the challenge; note every answer before anybody looks into it. Details for the log, by uid."""
-        rules = self.policy.rules
-        message = AttackChallenge(
-            task_id=opened.leaf.task_id,
-            model_name=self.engine.model_name,
-            clean_image_b64=encode_base64(encode_png(challenge.clean)),
-            true_label=challenge.label.text,
-            epsilon=float(challenge.epsilon),
-            min_delta=float(rules.min_linf_delta),
-            timeout_seconds=self._timeout_s(),
-            challenge_id=opened.hash,
-            protocol_fingerprint=self.policy.protocol_fingerprint,
-            rules=rules,
-        )
+        message = challenge_message(opened, challenge, self.policy, model_name=self.engine.model_name)
         self.expect("asking miners", self._timeout_s() + SLACK_S)
         try:
             arrivals = await self.courier.query_round(

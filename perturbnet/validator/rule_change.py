@@ -21,7 +21,7 @@ from perturbnet.freshness import FRESHNESS_FORMS
 from perturbnet.ledger.leaves import RulesLeaf
 from perturbnet.terms import read_gates, read_selection
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.rounds import RoundPolicy
+from perturbnet.validator.posing import RoundPolicy
 
 log = logging.getLogger(__name__)
 

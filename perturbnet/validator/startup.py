@@ -20,7 +20,7 @@ from perturbnet.freshness import FRESHNESS_FORM
 from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.protocol import Rules
 from perturbnet.selection import SelectionRules
-from perturbnet.validator.rounds import RoundPolicy
+from perturbnet.validator.posing import RoundPolicy
 
 DECIMAL_RULES = (
     "min_linf_delta",

@@ -1,23 +1,17 @@
-"""Rounds: the normal way, everybody failing, nobody there, what cannot be read, and what is closed later."""
+"""Rounds: the normal way, everybody failing, nobody there, state that fails, and what is forgotten."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from msgspec.structs import asdict
 
 from perturbnet.errors import (
-    ChainTimeout,
-    ChallengeError,
-    LedgerCorrupt,
     LedgerError,
-    ModelError,
     Reject,
 )
 from perturbnet.freshness import Freshness, apply_freshness
@@ -28,7 +22,6 @@ from perturbnet.ledger.leaves import (
     EpochLeaf,
     MetagraphLeaf,
     ReceiptLeaf,
-    SkipLeaf,
 )
 from perturbnet.protocol import response_limit_bytes
 from perturbnet.receipts import build_task
@@ -37,42 +30,20 @@ from perturbnet.validator.receipts import describe, read_terms
 from perturbnet.verification import verify
 from tests.fakes import BlockEngine, MemorySource
 from tests.unit.validator.world import (
-    Crash,
     Validator,
     World,
     copycat,
     good,
+    interrupt,
     junk,
     keypair,
+    leaves,
     make_world,
     receipts_of,
+    run_once,
+    session,
     silent,
 )
-
-
-def session(world: World, act: Callable[[Validator], Awaitable[Any]]) -> Any:
-    """One process in which `act` happens; closed properly."""
-
-    async def main() -> Any:
-        validator = world.open()
-        try:
-            found = await act(validator)
-            await validator.rounds.finish_telling()
-            return found
-        finally:
-            validator.journal.close()
-
-    return asyncio.run(main())
-
-
-def run_once(world: World) -> list[ReceiptLeaf] | None:
-    found: list[ReceiptLeaf] | None = session(world, lambda validator: validator.rounds.run())
-    return found
-
-
-def leaves(world: World, kind: type[Any]) -> list[Any]:
-    return [entry.leaf for entry in world.entries() if isinstance(entry.leaf, kind)]
-
 
 # The normal way.
 
@@ -120,27 +91,6 @@ def test_a_stranger_can_recompute_a_receipt_from_leaves_and_blobs(tmp_path: Path
         verdict, epsilon=leaf.epsilon, rules=rules, response_ms=receipt.response_ms
     )
     assert state.counted_rounds == 1
-
-
-def test_the_message_is_what_the_leaf_says(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    run_once(world)
-    [leaf] = leaves(world, ChallengeLeaf)
-    [sent] = world.courier.asked
-    assert (sent.task_id, sent.true_label) == (leaf.task_id, leaf.true_label)
-    assert sent.epsilon == float(leaf.epsilon)
-    assert pixel_digest(decode_png(decode_base64(sent.clean_image_b64))) == leaf.clean_pixels
-    assert sent.timeout_seconds == 20.0
-    assert sent.model_name == "block-means"
-
-
-def test_without_freshness_the_plain_image_is_sent(tmp_path: Path) -> None:
-    world = make_world(tmp_path, PERTURB_CHALLENGE_AUGMENT="false")
-    run_once(world)
-    [leaf] = leaves(world, ChallengeLeaf)
-    assert leaf.freshness == {}
-    sent = decode_png(decode_base64(world.courier.asked[0].clean_image_b64))
-    assert np.array_equal(sent, MemorySource().read(leaf.row).pixels)
 
 
 def test_acknowledgements_name_the_receipt_s_leaf(tmp_path: Path) -> None:
@@ -237,7 +187,7 @@ def test_a_segment_s_key_is_published_with_the_receipts_that_end_it(
     assert kinds[-5:] == ["challenge", "receipt", "challenge", "receipt", "segment"]
 
 
-# No round.
+# No round, or not all that came.
 
 
 def test_nobody_to_ask_draws_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,38 +196,6 @@ def test_nobody_to_ask_draws_nothing(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert world.source.reads == []
     assert leaves(world, EpochLeaf) == []
     assert "Nobody to ask" in caplog.text
-
-
-def test_an_unreadable_row_is_skipped_once_and_recorded(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    world.source.broken = frozenset(range(12)) - {0, 1, 2, 3}
-    entries = world.run(4)
-    skips = [entry.leaf for entry in entries if isinstance(entry.leaf, SkipLeaf)]
-    asked = [entry.leaf for entry in entries if isinstance(entry.leaf, ChallengeLeaf)]
-    assert {leaf.row for leaf in asked} == {0, 1, 2, 3}
-    assert all(leaf.reason == f"row {leaf.row} is unreadable: broken on purpose" for leaf in skips)
-    assert len({leaf.row for leaf in skips}) == len(skips)
-    draws = [leaf.draw for leaf in skips] + [leaf.draw for leaf in asked]
-    assert sorted(draws) == list(range(len(skips) + 4))
-    assert len(world.source.reads) == len(set(world.source.reads))
-
-
-def test_only_so_many_attempts_are_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_world(tmp_path)
-    world.source.broken = frozenset(range(12))
-    assert run_once(world) is None
-    assert len(leaves(world, SkipLeaf)) == 3
-    assert "No challenge came out of 3 attempts" in caplog.text
-    assert world.courier.asked == []
-
-
-def test_an_image_whose_honest_answer_could_not_be_sent_is_skipped(tmp_path: Path) -> None:
-    world = make_world(tmp_path, PERTURB_MAX_RESPONSE_BYTES="10000")
-    assert run_once(world) is None
-    skips = leaves(world, SkipLeaf)
-    assert len(skips) == 3
-    assert all(leaf.reason.startswith("an honest answer may take ") for leaf in skips)
-    assert all(leaf.reason.endswith(" bytes, allowed are 10000") for leaf in skips)
 
 
 def test_a_body_beyond_what_an_honest_answer_needs_is_refused(tmp_path: Path) -> None:
@@ -295,154 +213,6 @@ def test_a_body_beyond_what_an_honest_answer_needs_is_refused(tmp_path: Path) ->
     receipts = run_once(world)
     assert receipts is not None
     assert [receipt.reject for receipt in receipts] == ["ok", "body_too_large"]
-
-
-def test_a_draw_that_was_never_recorded_is_drawn_again(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    classify, failures = world.engine.classify, [True]
-
-    def failing(images: Any) -> Any:
-        if failures.pop() if failures else False:
-            raise ModelError("no memory")
-        return classify(images)
-
-    async def act(validator: Validator) -> None:
-        world.engine.classify = failing  # type: ignore[method-assign]
-        with pytest.raises(ModelError):
-            await validator.rounds.run()
-        await validator.rounds.run()
-
-    session(world, act)
-    assert world.source.reads[0] == world.source.reads[1]
-    assert [leaf.draw for leaf in leaves(world, ChallengeLeaf)] == [0]
-
-
-# Closed later.
-
-
-def interrupt(world: World, step: str, times: int = 1) -> None:
-    """Die at the given occurrence of a step."""
-    scout = [name for name in world.faults.steps if name == step]
-    assert scout == []
-    seen = 0
-    hit = world.faults.hit
-
-    def counting(name: str) -> None:
-        nonlocal seen
-        seen += name == step
-        if name == step and seen == times:
-            world.faults.hit = hit  # type: ignore[method-assign]
-            raise Crash(step)
-        hit(name)
-
-    world.faults.hit = counting  # type: ignore[method-assign]
-    with pytest.raises(Crash):
-        asyncio.run(world.live(1))
-
-
-def test_what_was_noted_is_judged_the_rest_is_interrupted(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    interrupt(world, "after LedgerStore.note_arrival", 2)
-    entries = world.run(1)
-    receipts = receipts_of(entries, 0)
-    assert [receipt.reject for receipt in receipts] == ["ok", "ok", "interrupted"]
-    assert fold(entries).miners[3].processed == 0
-    assert len(world.courier.asked) == 1
-    assert [told.reject for _, told in world.courier.acknowledged] == ["ok", "ok", "interrupted"]
-
-
-def test_a_damaged_body_is_interrupted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_world(tmp_path, miners=3)
-    world.courier.answers = {1: good, 2: copycat, 3: junk}
-    interrupt(world, "after MemoryCourier.query_round")
-    position = fold(world.entries()).open_round.position  # type: ignore[union-attr]
-    first, second, _ = world.arrivals(position)
-    blobs = world.state_dir / "blobs"
-    (blobs / first.body[:2] / first.body).write_bytes(b"damaged")
-    (blobs / second.body[:2] / second.body).unlink()
-    receipts = receipts_of(world.run(1), 0)
-    assert [receipt.reject for receipt in receipts] == ["interrupted", "interrupted", "bad_message"]
-    assert "The answer of uid 1 is lost" in caplog.text
-    assert "The answer of uid 2 is lost" in caplog.text
-
-
-def test_recovery_judges_by_the_rules_the_round_was_sent_under(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    world.courier.answers = {1: good, 2: good}
-    interrupt(world, "after MemoryCourier.query_round")
-    world.environment |= {"PERTURB_MIN_LINF_DELTA": "0.02", "PERTURB_DUPLICATES": "zero"}
-    receipts = receipts_of(world.run(1), 0)
-    assert [receipt.reject for receipt in receipts] == ["ok", "ok", "offline"]
-    assert receipts[0].score_ppb == receipts[1].score_ppb > 0
-    later = receipts_of(world.run(2), 1)
-    assert [receipt.reject for receipt in later] == ["linf_low", "linf_low", "offline"]
-    first, second = leaves(world, ChallengeLeaf)
-    assert first.rules < second.rules
-
-
-def test_recovery_does_not_ask_another_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_world(tmp_path)
-    interrupt(world, "after MemoryCourier.query_round")
-    world.engine = BlockEngine("other weights")
-    receipts = receipts_of(world.run(1), 0)
-    assert [receipt.reject for receipt in receipts] == ["interrupted"] * 3
-    assert world.engine.calls == []
-    assert "Round 0 belongs to another model" in caplog.text
-
-
-def test_recovery_with_another_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_world(tmp_path)
-    interrupt(world, "after MemoryCourier.query_round")
-    world.source = MemorySource(name="another")
-    entries = world.run(2)
-    assert [receipt.reject for receipt in receipts_of(entries, 0)] == ["interrupted"] * 3
-    assert "is not the image that was sent" in caplog.text
-    assert "The data set changed" in caplog.text
-    assert [entry.leaf.reason for entry in entries if isinstance(entry.leaf, EpochLeaf)] == [
-        "first",
-        "fingerprint_changed",
-    ]
-    assert fold(entries).rounds == 2
-
-
-def test_recovery_without_the_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    world = make_world(tmp_path)
-    interrupt(world, "after MemoryCourier.query_round")
-    world.source.broken = frozenset(range(12))
-    session(world, lambda validator: validator.rounds.recover())
-    assert [receipt.reject for receipt in receipts_of(world.entries(), 0)] == ["interrupted"] * 3
-    assert "cannot be read again" in caplog.text
-
-
-def test_a_chain_that_goes_silent_before_the_receipts_costs_no_answer(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    block, outages = world.chain.block, [ChainTimeout("block: no answer")]
-
-    async def silent_block() -> int:
-        if outages:
-            raise outages.pop()
-        return await block()
-
-    async def act(validator: Validator) -> None:
-        world.chain.block = silent_block  # type: ignore[method-assign]
-        with pytest.raises(ChainTimeout):
-            await validator.rounds.run()
-        assert validator.journal.state.open_round is not None
-        await validator.rounds.run()
-
-    session(world, act)
-    entries = world.entries()
-    assert [receipt.reject for receipt in receipts_of(entries, 0)] == ["ok"] * 3
-    assert [receipt.reject for receipt in receipts_of(entries, 1)] == ["ok"] * 3
-    assert len(world.courier.asked) == 2
-    assert fold(entries).open_round is None
-
-
-def test_recovery_with_nothing_open_does_nothing(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    before = len(world.run(1))
-    session(world, lambda validator: validator.rounds.recover())
-    assert len(world.entries()) == before
 
 
 # State that fails.
@@ -476,29 +246,6 @@ def test_other_errors_of_a_round_stay_what_they_are(tmp_path: Path) -> None:
             await validator.rounds.run()
 
     session(world, act)
-
-
-def test_no_challenge_without_config_and_rules(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-
-    async def act(validator: Validator) -> None:
-        validator.journal.state.rules = None
-        with pytest.raises(ChallengeError, match="stand in the ledger before the first challenge"):
-            await validator.rounds.run()
-
-    session(world, act)
-
-
-def test_a_challenge_that_asks_a_stranger_is_refused(tmp_path: Path) -> None:
-    world = make_world(tmp_path)
-    interrupt(world, "before MemoryCourier.query_round")
-    [leaf] = leaves(world, ChallengeLeaf)
-    journal = world.open().journal
-    with pytest.raises(LedgerCorrupt, match=r"uids \[9\] are not in its metagraph leaf"):
-        read_terms(journal, ChallengeLeaf(**{**asdict(leaf), "asked": [1, 9]}))
-    with pytest.raises(LedgerCorrupt, match="expected a rules leaf at 0, found a config leaf"):
-        read_terms(journal, ChallengeLeaf(**{**asdict(leaf), "rules": 0}))
-    journal.close()
 
 
 # Retention.

@@ -14,7 +14,7 @@ from perturbnet.ledger import Entry
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
 from perturbnet.validator import startup
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.rounds import RoundPolicy
+from perturbnet.validator.posing import RoundPolicy
 from perturbnet.validator.rule_change import RuleChange, read_policy
 from tests.unit.validator.test_weight_setting import set_weights
 from tests.unit.validator.world import World, make_world

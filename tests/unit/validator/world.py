@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bittensor import sp_core
 
 from perturbnet.chain import LocalChain, Rules
@@ -249,3 +250,47 @@ def receipts_of(entries: list[Entry], round_number: int) -> list[ReceiptLeaf]:
         for entry in entries
         if isinstance(entry.leaf, ReceiptLeaf) and entry.leaf.round == round_number
     ]
+
+
+def session(world: World, act: Callable[[Validator], Awaitable[Any]]) -> Any:
+    """One process in which `act` happens; closed properly."""
+
+    async def main() -> Any:
+        validator = world.open()
+        try:
+            found = await act(validator)
+            await validator.rounds.finish_telling()
+            return found
+        finally:
+            validator.journal.close()
+
+    return asyncio.run(main())
+
+
+def run_once(world: World) -> list[ReceiptLeaf] | None:
+    found: list[ReceiptLeaf] | None = session(world, lambda validator: validator.rounds.run())
+    return found
+
+
+def leaves(world: World, kind: type[Any]) -> list[Any]:
+    return [entry.leaf for entry in world.entries() if isinstance(entry.leaf, kind)]
+
+
+def interrupt(world: World, step: str, times: int = 1) -> None:
+    """Die at the given occurrence of a step."""
+    scout = [name for name in world.faults.steps if name == step]
+    assert scout == []
+    seen = 0
+    hit = world.faults.hit
+
+    def counting(name: str) -> None:
+        nonlocal seen
+        seen += name == step
+        if name == step and seen == times:
+            world.faults.hit = hit  # type: ignore[method-assign]
+            raise Crash(step)
+        hit(name)
+
+    world.faults.hit = counting  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        asyncio.run(world.live(1))
