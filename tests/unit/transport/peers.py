@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bittensor import http_auth, sp_core
 
@@ -290,3 +290,28 @@ async def ask(script: Script, *, deadline_s: float = 2.0, **changes: Any) -> Arr
         )
     assert reported == replace(kept[0], body=None)
     return kept[0]
+
+
+class Neuron:
+    def __init__(self, *, permit: bool, stake_rao: int) -> None:
+        self.validator_permit, self.stake_rao = permit, stake_rao
+
+
+class Metagraph:
+    """A snapshot of three neurons."""
+
+    neurons: ClassVar[dict[str, Neuron]] = {
+        VALIDATOR.ss58_address: Neuron(permit=True, stake_rao=1000),
+        STRANGER.ss58_address: Neuron(permit=False, stake_rao=10**12),
+    }
+
+    def by_hotkey(self, hotkey: str) -> Neuron | None:
+        return self.neurons.get(hotkey)
+
+
+def handlers(work: Any) -> Handlers:
+    async def handle(message: AttackChallenge, _caller: str, _received_s: float) -> AttackResponse:
+        response: AttackResponse = await work(message)
+        return response
+
+    return Handlers(handle, Seen().acknowledgement)
