@@ -12,6 +12,7 @@ from bittensor import sp_core
 
 from perturbnet.chain import Chain, LocalChain, Rules
 from perturbnet.chain.bittensor import BittensorChain
+from perturbnet.errors import ChainRejected
 from perturbnet.identity import Keypair
 from tests.fakes_substrate import SubstrateTwin, record_timelock
 
@@ -44,12 +45,45 @@ class Net:
         return key, await self.local.register(key.ss58_address, COLDKEY, stake)
 
 
+async def refused(awaitable: object) -> str:
+    with pytest.raises(ChainRejected) as caught:
+        await awaitable  # type: ignore[misc]
+    return caught.value.reason
+
+
+async def validator_and_miners(net: Net, miners: int = 2) -> None:
+    await net.register(1, STAKE)
+    for number in range(2, 2 + miners):
+        await net.register(number)
+
+
 MakeNet = Callable[[Rules], Awaitable[Net]]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the local chain's file is."""
+    return tmp_path / "chain.db"
+
+
+@pytest.fixture
+async def chain(path: Path, anyio_backend: str) -> LocalChain:
+    """A local chain with a validator (uid 0, key 1) and a miner."""
+    made = LocalChain.create(path, NETUID, rules=OPEN, block_time_ms=0)
+    await made.register(keypair(1).ss58_address, COLDKEY, STAKE)
+    await made.register(keypair(2).ss58_address, COLDKEY)
+    await made.advance(20)
+    return made
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes, for a test that is asynchronous."""
+    return path.read_bytes()
 
 
 @pytest.fixture(params=["local", "bittensor"])
