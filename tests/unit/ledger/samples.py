@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from perturbnet.errors import Reject
+from perturbnet.errors import LedgerCorrupt, Reject
 from perturbnet.ledger import Entry, Leaf, LedgerState, leaf_hash
 from perturbnet.ledger.leaves import (
     CertificateLeaf,
@@ -170,6 +172,14 @@ def started(*, history_size: int = 3, **hotkeys: str) -> Log:
     log = Log()
     log.add(plain(ConfigLeaf), rules(history_size), metagraph(**(hotkeys or {"u1": "a", "u2": "b"})), epoch())
     return log
+
+
+def refuse(log: Log, leaf: Leaf, said: str) -> None:
+    """The leaf is refused, and the state is what it was."""
+    before = deepcopy(log.state)
+    with pytest.raises(LedgerCorrupt, match=said):
+        log.add(leaf)
+    assert log.state == before
 
 
 def random_log(seed: int, length: int) -> Log:
