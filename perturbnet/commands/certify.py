@@ -193,7 +193,7 @@ def _summary(done: Certificate) -> Iterator[str]:
     if not predicate.evidence.model.reproducible:
         yield "                not bit-reproducible: plain floating point"
     yield f"log             {predicate.log.origin}, leaves {found.since} to before {found.until}"
-    tries = f"{found.attempts} attempts of {found.miners} miners"
+    tries = f"{found.attempts} attempts of {found.miners} {'attacks' if predicate.offline else 'miners'}"
     yield f"counted         {found.images} images, {found.rounds} rounds, {tries}"
     excluded = ", ".join(f"{rounds} {reason}" for reason, rounds in found.excluded.items() if rounds)
     yield f"left out        {excluded or 'no round'}"

@@ -15,9 +15,9 @@ import msgspec
 from perturbnet.audit.rounds import Log
 from perturbnet.classifier import CANONICAL
 from perturbnet.errors import OutputError
-from perturbnet.ledger.leaves import ConfigLeaf
+from perturbnet.ledger.leaves import ConfigLeaf, GenesisLeaf
 from perturbnet.outputs.attempts import ImageAttempts, Reading, read_attempts
-from perturbnet.outputs.certificate.wording import SUMMARY, caveats, mappings
+from perturbnet.outputs.certificate.wording import caveats, mappings, summary
 from perturbnet.outputs.intervals import LEVEL
 from perturbnet.outputs.statistics import Count, Statistics
 
@@ -124,6 +124,7 @@ class Gathering:
     """The fold that `gather` is: rounds in, evidence out."""
 
     count: Count
+    offline: bool
     configs: dict[int, ConfigLeaf] = field(default_factory=dict)
     rules: dict[int, dict[str, str | int]] = field(default_factory=dict)
     rounds_by_config: Counter[int] = field(default_factory=Counter)
@@ -158,7 +159,7 @@ class Gathering:
         ]
         return Evidence(
             Model(newest.model_name, statistics.model, engines, reproducible),
-            ThreatModel(SUMMARY, "white box", gates, self.fresh),
+            ThreatModel(summary(offline=self.offline), "white box", gates, self.fresh),
             configurations,
             statistics,
         )
@@ -183,7 +184,7 @@ def gather(
     until = log.size if until is None else until
     if not 0 <= since < until <= log.size:
         raise OutputError(f"leaves {since} to before {until}: the log has leaves 0 to before {log.size}")
-    gathering, reading = Gathering(Count(model, since)), Reading()
+    gathering, reading = Gathering(Count(model, since), offline=_is_offline(log)), Reading()
     for done in read_attempts(log, since, size=until, reading=reading):
         gathering.add(done)
         progress(done.position - since, until - since)
@@ -191,16 +192,23 @@ def gather(
     return gathering.finish(gathering.count.finish(until, cut_off=reading.left_out, level=level))
 
 
+def _is_offline(log: Log) -> bool:
+    """Whether the log began as one of an evaluation without a chain."""
+    first = next(iter(log.entries(0, 1))).leaf
+    return isinstance(first, GenesisLeaf) and first.network == OFFLINE
+
+
 def sentences(evidence: Evidence, network: str) -> tuple[list[str], list[dict[str, str]]]:
     """The caveats and mappings that a certificate of this evidence carries."""
+    offline = network == OFFLINE
     return (
         caveats(
             reproducible=evidence.model.reproducible,
-            offline=network == OFFLINE,
+            offline=offline,
             labelled=evidence.statistics.labelled > 0,
             changed=len(evidence.configurations) > 1 or len(evidence.threat_model.gates) > 1,
         ),
-        mappings(),
+        mappings(offline=offline),
     )
 
 

@@ -13,11 +13,16 @@ def _paragraphs(text: str) -> tuple[str, ...]:
     return tuple(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
-(SUMMARY,) = _paragraphs("""
+SUMMARY, SUMMARY_OFFLINE = _paragraphs("""
 Evasion at test time: for each image, miners who compete for pay look for a change of pixels, within
 the gates below and in the time below, that makes the model give another label than it gave to the
 clean image. They know the model in full (white box). Targets, other kinds of change, poisoning,
 extraction and attacks on anything but the model are outside.
+
+Evasion at test time: for each image, the attacks of this run look for a change of pixels, within the
+gates below and in the time below, that makes the model give another label than it gave to the clean
+image. They know the model in full (white box). Targets, other kinds of change, poisoning, extraction
+and attacks on anything but the model are outside.
 """)
 CAVEATS = _paragraphs("""
 This is an empirical upper bound: what these miners broke in this time. An image that nobody broke
@@ -51,6 +56,38 @@ Times, time-outs and refused connections are the validator's word; nothing else 
 The validator chose the range of leaves. What lies before and after it is in the same log, for
 everybody.
 """)
+# Of an evaluation without a network, paragraph by paragraph; "=" is the network's.
+_CAVEATS_OFFLINE = _paragraphs("""
+This is an empirical upper bound: what the attacks of this run, and nobody else's, broke in this
+time. An image that they did not break may be broken tomorrow, by others or with more time. It is not
+certified robustness.
+
+=
+
+=
+
+The bounds are of the share of images, drawn from such images as this folder holds, that these
+attacks would leave unbroken. They say nothing about other images, other gates or other attacks.
+
+=
+
+The operator chose the attacks, and nobody is paid for a better one. What they find depends on chance
+and on how fast the machine is: another run may break other images.
+
+=
+
+Rounds in which no attack was asked are left out and counted. A try that ran out of time or found
+nothing usable counts as a try, so weak attacks and slow machines make a model look stable: see
+time-outs and rounds without an image.
+
+Times and time-outs are the operator's word; nothing else can attest them.
+
+The operator chose the images and the range of leaves. What lies before and after it is in the same
+log.
+""")
+CAVEATS_OFFLINE = tuple(
+    network if offline == "=" else offline for network, offline in zip(CAVEATS, _CAVEATS_OFFLINE, strict=True)
+)
 (NOT_REPRODUCIBLE, OFFLINE, UNLABELLED, CHANGED) = _paragraphs("""
 The model ran in plain floating point, not in the canonical form: on another machine its last
 digits, and with them a label near a boundary, may differ. These labels are the operator's word.
@@ -67,6 +104,10 @@ _ARTICLE_15 = "Regulation (EU) 2024/1689 (AI Act), Article 15"
 _ANNEX_IV = "Regulation (EU) 2024/1689 (AI Act), Annex IV"
 _RMF = "NIST AI RMF 1.0 (NIST AI 100-1)"
 _ISO = "ISO/IEC 24029 (robustness of neural networks)"
+_ANCHORED, _NOT_ANCHORED = (
+    ", the log it was counted from and the anchor on chain",
+    " and the log it was counted from",
+)
 _MAPPINGS = (
     (
         _ARTICLE_15,
@@ -81,7 +122,7 @@ _MAPPINGS = (
     (
         _ANNEX_IV,
         "2 (g): validation and testing, metrics, dated and signed test reports",
-        "this statement, its signature, the log it was counted from and the anchor on chain",
+        f"this statement, its signature{_ANCHORED}",
     ),
     (
         _ANNEX_IV,
@@ -114,10 +155,20 @@ def caveats(*, reproducible: bool, offline: bool, labelled: bool, changed: bool)
         (UNLABELLED, not labelled),
         (CHANGED, changed),
     )
-    return [*CAVEATS, *(text for text, holds in special if holds)]
+    always = CAVEATS_OFFLINE if offline else CAVEATS
+    return [*always, *(text for text, holds in special if holds)]
 
 
-def mappings() -> list[dict[str, str]]:
-    """Which numbers may serve as evidence where."""
+def summary(*, offline: bool) -> str:
+    """Who attacks, and how."""
+    return SUMMARY_OFFLINE if offline else SUMMARY
+
+
+def mappings(*, offline: bool) -> list[dict[str, str]]:
+    """Which numbers may serve as evidence where; no anchor pins what was never near a chain."""
     names = ("framework", "reference", "evidence")
-    return [dict(zip(names, row, strict=True)) for row in _MAPPINGS]
+    rows = [dict(zip(names, row, strict=True)) for row in _MAPPINGS]
+    if offline:
+        for row in rows:
+            row["evidence"] = row["evidence"].replace(_ANCHORED, _NOT_ANCHORED)
+    return rows
