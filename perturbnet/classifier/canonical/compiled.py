@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical import kernels
 from perturbnet.classifier.canonical.artefact import Step
-from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchors
+from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchor_of
 from perturbnet.classifier.canonical.portable import (
     CACHE,
     PortableArithmetic,
@@ -93,16 +93,16 @@ class CompiledArithmetic(PortableArithmetic):
         self._share(step.out_height, values.numel(), work)
         return extremes.sums(values)
 
-    def activate(self, table: Table, sums: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
+    def activate(self, table: Table, sums: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.activate`."""
-        out, anchor = self._workspace.take_grid(sums, *busy), float(anchors(exponents))
+        out, anchor = self._workspace.take_grid(sums, *busy), float(anchor_of(unit))
         source, target, pairs = _flat(sums), _flat(out), table.pairs.numpy()
         self._share(
             source.size,
             source.size,
             lambda part: kernels.activate(source[part], pairs, anchor, target[part]),
         )
-        return Grid(out, exponents)
+        return Grid(out, unit)
 
     def look_up(self, table: Table, sums: Tensor) -> None:
         """See `PortableArithmetic.look_up`."""
@@ -122,16 +122,16 @@ class CompiledArithmetic(PortableArithmetic):
         self._share(len(sums), sums.size, work)
         return torch.tensor([np.max(found)])
 
-    def round(self, values: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
+    def round(self, values: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.round`."""
-        out, anchor = self._workspace.take_grid(values, *busy), float(anchors(exponents))
+        out, anchor = self._workspace.take_grid(values, *busy), float(anchor_of(unit))
         source, target = _flat(values), _flat(out)
         self._share(
             source.size,
             source.size,
             lambda part: kernels.round_to_grid(source[part], anchor, target[part]),
         )
-        return Grid(out, exponents)
+        return Grid(out, unit)
 
     def survey(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """See `PortableArithmetic.survey`."""
@@ -149,16 +149,16 @@ class CompiledArithmetic(PortableArithmetic):
         mean = np.sum(totals, axis=0)[None, None] / float(len(values))
         return torch.from_numpy(mean), torch.tensor([np.max(largest)])
 
-    def scale(self, grid: Grid, gate: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
+    def scale(self, grid: Grid, gate: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
         """See `PortableArithmetic.scale`."""
-        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), float(anchors(exponents))
+        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), float(anchor_of(unit))
         source, target, factors = grid.values[0].numpy(), out[0].numpy(), _flat(gate)
         self._share(
             len(source),
             source.size,
             lambda rows: kernels.scale(source[rows], factors, anchor, target[rows]),
         )
-        return Grid(out, exponents)
+        return Grid(out, unit)
 
     def _finish(self, block: Tensor, extremes: _Extremes) -> None:
         sums = block.numpy()
@@ -215,7 +215,7 @@ class _Extremes:
 
 
 def _bias(layer: ExactLayer, grid: Grid) -> Doubles:
-    array: Doubles = layer.bias(grid.exponents).view(-1).numpy()
+    array: Doubles = layer.bias(grid.unit).view(-1).numpy()
     return array
 
 

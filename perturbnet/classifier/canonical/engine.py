@@ -29,6 +29,7 @@ from perturbnet.classifier.canonical.layers import (
     Tensor,
     largest_of,
     tensor_of,
+    unit_of,
 )
 from perturbnet.classifier.canonical.obligations import (
     ACTIVATION_BITS,
@@ -40,7 +41,7 @@ from perturbnet.classifier.canonical.resampling import coefficients
 from perturbnet.classifier.engine import Classification, Pixels, judge
 from perturbnet.errors import ModelError
 
-GATE_BITS = 24
+GATE_UNIT = 2.0**-24
 WORTH_COMPILING = 10**9  # products of one image; compiling the kernels takes as long as a few such images
 TOGETHER = 16  # images in a pass of torch's operations
 
@@ -144,40 +145,40 @@ class CanonicalEngine:
     def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
         if step.act == Act.SILU and not step.adds:
-            exponents = self._expo(sums.high.clamp(min=0.5), cap)
-            return self._arithmetic.activate(self._silu, sums.values, exponents, kept)
+            unit = self._unit(sums.high.clamp(min=0.5), cap)
+            return self._arithmetic.activate(self._silu, sums.values, unit, kept)
         largest = sums.largest
         if step.act == Act.SILU:
             self._arithmetic.look_up(self._silu, sums.values)
         if step.adds and kept is not None:
             largest = self._arithmetic.add_kept(sums.values, kept)
-        return self._arithmetic.round(sums.values, self._expo(largest, cap), kept)
+        return self._arithmetic.round(sums.values, self._unit(largest, cap), kept)
 
     def _gate(self, grid: Grid, step: Step, cap: int, kept: Grid | None) -> Grid:
         reduce, expand = self._layers[step.layer], self._layers[step.layer + 1]
         mean, largest = self._arithmetic.survey(grid)
         squeezed = self._arithmetic.project(reduce, self._round(mean, reduce.cap, grid, kept))
-        exponents = self._expo(squeezed.high.clamp(min=0.5), expand.cap)
-        excited = self._arithmetic.activate(self._silu, squeezed.values, exponents, grid, kept)
+        unit = self._unit(squeezed.high.clamp(min=0.5), expand.cap)
+        excited = self._arithmetic.activate(self._silu, squeezed.values, unit, grid, kept)
         opened = self._arithmetic.project(expand, excited)
-        gate_bits = torch.full_like(exponents, GATE_BITS)
-        gate = self._arithmetic.activate(self._sigmoid, opened.values, gate_bits, grid, kept)
+        gate_unit = torch.full_like(unit, GATE_UNIT)
+        gate = self._arithmetic.activate(self._sigmoid, opened.values, gate_unit, grid, kept)
         factors = gate.values.double()
-        return self._arithmetic.scale(grid, factors, self._expo(largest * largest_of(factors), cap), kept)
+        return self._arithmetic.scale(grid, factors, self._unit(largest * largest_of(factors), cap), kept)
 
     def _sums(self, grid: Grid, step: Step) -> Sums:
         return self._arithmetic.take_sums(self._layers[step.layer], grid, step)
 
     def _round(self, values: Tensor, cap: int, *busy: Grid | None) -> Grid:
-        return self._arithmetic.round(values, self._expo(largest_of(values), cap), *busy)
+        return self._arithmetic.round(values, self._unit(largest_of(values), cap), *busy)
 
-    def _expo(self, largest: Tensor, cap: int) -> Tensor:
-        """Each image's exponent; what is out of range is refused now, or when the images are through."""
+    def _unit(self, largest: Tensor, cap: int) -> Tensor:
+        """Each image's unit; what is out of range is refused now, or when the images are through."""
         if self._check_late:
             self._unchecked.append(largest)
         else:
             require_in_range(largest)
-        return expo(largest, cap)
+        return unit_of(expo(largest, cap))
 
 
 def _choose_arithmetic(

@@ -1,7 +1,7 @@
 """What both ways of doing the exact arithmetic work on: tensors on their grids, sums, layers, kept buffers.
 
-Tensors are (images, positions, channels); positions are height · width. An exponent belongs to one image, so
-exponents are int64 (images), and stay on the device: to ask for one is to wait for all that was begun before.
+Tensors are (images, positions, channels); positions are height · width. An exponent e belongs to one image;
+what is kept of it is the unit 2^-e, float64 (images, 1, 1), on the device: to look at it is to wait.
 Buffers are kept from layer to layer: memory given back and asked for again costs a page fault for every 4 kB.
 """
 
@@ -26,10 +26,10 @@ _BIAS_OF_BINARY64, _FRACTION_BITS = 1023, 52  # IEEE 754
 
 @dataclass(frozen=True)
 class Grid:
-    """Tensors on their grids: float32 (images, positions, channels), multiples of 2^-exponent."""
+    """Tensors on their grids: float32 (images, positions, channels), multiples of their image's unit."""
 
     values: Tensor
-    exponents: Tensor
+    unit: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,15 @@ class ExactLayer:
         self.weights = torch.from_numpy(real).to(device)
         cap = cap_of_bias(layer)
         self.cap = MOST_ACTIVATION if cap is None else min(cap, MOST_ACTIVATION)
-        self._bias = tensor_of(layer.bias, device)
-        self._up, self._down = (tensor_of(np.ldexp(1.0, sign * layer.exponents), device) for sign in (1, -1))
+        self._scaled_bias = tensor_of(np.ldexp(layer.bias, layer.exponents), device)
+        self._down = tensor_of(np.ldexp(1.0, -layer.exponents), device)
 
-    def bias(self, exponents: Tensor) -> Tensor:
-        """Each image's bias, (images, 1, channels).
+    def bias(self, unit: Tensor) -> Tensor:
+        """Each image's bias, (images, 1, channels), rounded half even to the sums' grid.
 
-        Rounded half even to the sums' grid: multiples of 2^-(exponent + the channel's).
+        That is multiples of the unit times the channel's; to divide by a power of two is exact.
         """
-        up, down = _per_image(power_of_two(exponents)), _per_image(power_of_two(-exponents))
-        return (self._bias * self._up * up).round_() * self._down * down
+        return (self._scaled_bias / unit).round_().mul_(self._down).mul_(unit)
 
 
 class Table:
@@ -110,28 +109,24 @@ class Table:
         self.pairs = torch.stack((self.values, self.slopes), dim=1)
 
 
-def anchors(exponents: Tensor) -> Tensor:
-    """What rounds to multiples of 2^-exponent, half to even, when it is added and taken away again.
+def anchor_of(unit: Tensor) -> Tensor:
+    """What rounds to multiples of the unit, half to even, when it is added and taken away again.
 
-    (images, 1, 1). Adding 1.5·2^(52-exponent) leaves no bits below 2^-exponent in binary64, and its rounding
-    is the one that is wanted; both operations are exact otherwise, because |a| <= 2^(24-exponent).
+    Adding 1.5·2^52 units leaves no bits below the unit in binary64, and its rounding is the one that is
+    wanted; both operations are exact otherwise, because there are at most 2^24 units.
     """
-    return _per_image(1.5 * power_of_two(52 - exponents))
+    return unit * (1.5 * 2.0**52)
 
 
-def power_of_two(exponents: Tensor) -> Tensor:
-    """2^exponent, exactly: written as bits, since a device's `pow` may be off by one in the last place."""
-    return ((exponents + _BIAS_OF_BINARY64) << _FRACTION_BITS).view(torch.float64)
+def unit_of(exponents: Tensor) -> Tensor:
+    """2^-exponent, exactly: written as bits, since a device's `pow` may be off by one in the last place."""
+    return ((_BIAS_OF_BINARY64 - exponents) << _FRACTION_BITS).view(torch.float64).view(-1, 1, 1)
 
 
 def largest_of(values: Tensor) -> Tensor:
     """Each image's largest magnitude, float64 (images)."""
     flat = values.flatten(1)
     return torch.maximum(-flat.amin(1), flat.amax(1)).double()
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1)
 
 
 def tensor_of(array: NDArray[Any], device: torch.device) -> Tensor:

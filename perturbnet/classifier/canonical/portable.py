@@ -20,7 +20,7 @@ from perturbnet.classifier.canonical.layers import (
     Table,
     Tensor,
     Workspace,
-    anchors,
+    anchor_of,
     largest_of,
 )
 from perturbnet.classifier.canonical.tables import HALF, STEPS_PER_UNIT
@@ -64,7 +64,7 @@ class PortableArithmetic:
         """A 1×1 convolution: one matrix product, a block of positions at a time."""
         weights = self._widen(layer, -1, layer.weights.shape[-1])
         images, positions, _ = grid.values.shape
-        collector = _Collector(self._workspace, layer.bias(grid.exponents), positions)
+        collector = _Collector(self._workspace, layer.bias(grid.unit), positions)
         for part in blocks_of(images, positions, max(weights.shape), self._blocks.product):
             collector.multiply(part, grid.values[part].double(), weights)
             collector.note(part)
@@ -74,7 +74,7 @@ class PortableArithmetic:
         """A k×k convolution as k matrix products, each over the taps of one kernel row, by blocks of rows."""
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         padded = _pad(grid.values, step)
-        collector = _Collector(self._workspace, layer.bias(grid.exponents), step.out_height * step.out_width)
+        collector = _Collector(self._workspace, layer.bias(grid.unit), step.out_height * step.out_width)
         for images, rows in row_blocks(step, len(padded), self._blocks.product, widest_row(step)):
             phases = [
                 _stack_taps(padded[images], step, rows, phase)
@@ -91,7 +91,7 @@ class PortableArithmetic:
     def depthwise(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
         """A k×k depthwise convolution as k² shifted multiply-adds, by blocks of rows and channels."""
         weights = self._widen(layer, step.kernel, step.kernel, step.cout)
-        bias = layer.bias(grid.exponents)
+        bias = layer.bias(grid.unit)
         padded = _pad(grid.values, step)
         collector = _Collector(self._workspace, bias, step.out_height * step.out_width)
         sums = collector.values.view(-1, step.out_height, step.out_width, step.cout)
@@ -107,11 +107,11 @@ class PortableArithmetic:
             collector.note((images, slice(rows.start * step.out_width, rows.stop * step.out_width)))
         return collector.sums()
 
-    def activate(self, table: Table, sums: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
-        """The table's function, rounded to multiples of 2^-exponent."""
+    def activate(self, table: Table, sums: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
+        """The table's function, rounded to multiples of the unit."""
         out = self._workspace.take_grid(sums, *busy)
-        self._fill(table, sums, out, anchors(exponents))
-        return Grid(out, exponents)
+        self._fill(table, sums, out, anchor_of(unit))
+        return Grid(out, unit)
 
     def look_up(self, table: Table, sums: Tensor) -> None:
         """The table's function before any rounding, in place."""
@@ -122,12 +122,12 @@ class PortableArithmetic:
         values.add_(kept.values)
         return largest_of(values)
 
-    def round(self, values: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
-        """Multiples of 2^-exponent."""
-        out, anchor = self._workspace.take_grid(values, *busy), anchors(exponents)
+    def round(self, values: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
+        """Multiples of the unit."""
+        out, anchor = self._workspace.take_grid(values, *busy), anchor_of(unit)
         for part in self._chunks(values):
             out[part] = _round_(values[part].clone(), anchor[part[0]])
-        return Grid(out, exponents)
+        return Grid(out, unit)
 
     def survey(self, grid: Grid) -> tuple[Tensor, Tensor]:
         """Means over positions (images, 1, channels), an exact sum and one division; largest magnitudes."""
@@ -135,13 +135,13 @@ class PortableArithmetic:
         total = values.sum(dim=1, dtype=torch.float64, keepdim=True)
         return total / float(values.shape[1]), largest_of(values)
 
-    def scale(self, grid: Grid, gate: Tensor, exponents: Tensor, *busy: Grid | None) -> Grid:
-        """Each channel times its gate, float64 (images, 1, channels), rounded to multiples of 2^-exponent."""
-        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), anchors(exponents)
+    def scale(self, grid: Grid, gate: Tensor, unit: Tensor, *busy: Grid | None) -> Grid:
+        """Each channel times its gate, float64 (images, 1, channels), rounded to multiples of the unit."""
+        out, anchor = self._workspace.take_grid(grid.values, grid, *busy), anchor_of(unit)
         for part in self._chunks(grid.values):
             images = part[0]
             out[part] = _round_(grid.values[part].double().mul_(gate[images]), anchor[images])
-        return Grid(out, exponents)
+        return Grid(out, unit)
 
     def _chunks(self, values: Tensor) -> Iterator[Block]:
         images, positions, channels = values.shape
@@ -170,8 +170,8 @@ class _Collector:
         images, _, channels = bias.shape
         self.values = workspace.take("sums", images, positions, channels)
         self._bias = bias
-        self._low = bias.new_full((images,), float("inf"))
-        self._high = -self._low
+        self._lows: list[Tensor] = []
+        self._highs: list[Tensor] = []
 
     def multiply(self, part: Block, taps: Tensor, weights: Tensor, *, more: bool = False) -> None:
         """Bias, or with `more` what the block holds, plus taps (images, rows, k) times weights (k, c)."""
@@ -180,13 +180,16 @@ class _Collector:
 
     def note(self, part: Block) -> None:
         """A block is complete."""
-        images, block = part[0], self.values[part].flatten(1)
-        self._low[images] = torch.minimum(self._low[images], block.amin(1))
-        self._high[images] = torch.maximum(self._high[images], block.amax(1))
+        block = self.values[part].flatten(1)
+        self._lows.append(block.amin(1))
+        self._highs.append(block.amax(1))
 
     def sums(self) -> Sums:
-        """All of it."""
-        return Sums(self.values, self._low, self._high)
+        """All of it: each image was cut into equally many parts, or not at all."""
+        if len(self._lows) == 1:
+            return Sums(self.values, self._lows[0], self._highs[0])
+        low, high = (torch.cat(found).view(len(self.values), -1) for found in (self._lows, self._highs))
+        return Sums(self.values, low.amin(1), high.amax(1))
 
 
 def _evaluate(table: Table, y: Tensor, work: Tensor, value: Tensor, slope: Tensor, index: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from perturbnet.classifier.canonical.compiled import CompiledArithmetic
 from perturbnet.classifier.canonical.compiler import compile_network
 from perturbnet.classifier.canonical.engine import WORTH_COMPILING, CanonicalEngine, expo, require_in_range
 from perturbnet.classifier.canonical.integer import IntegerEngine, choose_exponent, shift_half_even
-from perturbnet.classifier.canonical.layers import power_of_two
+from perturbnet.classifier.canonical.layers import unit_of
 from perturbnet.classifier.preprocessing import matrices
 from perturbnet.errors import ModelError
 from tests.unit.classifier.canonical.networks import (
@@ -219,9 +219,9 @@ def test_exponents_agree_and_bound(largest: list[float], cap: int) -> None:
     assert max(found) <= cap
 
 
-@given(st.integers(-1022, 1023))
-def test_a_power_of_two_is_exact(exponent: int) -> None:
-    assert power_of_two(torch.tensor([exponent])).tolist() == [2.0**exponent]
+@given(st.integers(-1023, 1022))
+def test_a_unit_is_exact(exponent: int) -> None:
+    assert unit_of(torch.tensor([exponent])).tolist() == [[[2.0**-exponent]]]
 
 
 @pytest.mark.parametrize("largest", [float("inf"), float("nan"), 2.0**124])
