@@ -24,6 +24,7 @@ from perturbnet.config import Loaded, Settings
 from perturbnet.errors import ChainError, ChainRejected, ConfigError
 from perturbnet.identity import Keypair, load_hotkey
 from perturbnet.miner.keepsakes import Keepsakes
+from perturbnet.miner.reserve import TimeToSearch
 from perturbnet.miner.service import MinerService
 from perturbnet.process import run_neuron, run_or_stop
 from perturbnet.telemetry import Loopback
@@ -176,6 +177,10 @@ def build_service(settings: Settings, keypair: Keypair, clock: Clock) -> MinerSe
         searches=settings.searches,
     )
     service.warm_up()
+    time = TimeToSearch.of(settings)
+    log.log(
+        logging.ERROR if time.none else logging.WARNING if time.little else logging.INFO, "Time: %s", time
+    )
     log.info("Model %s, protocol fingerprint %s", engine.model_name, manifest.digest[:16])
     return service
 

@@ -44,6 +44,11 @@ CHECKS: tuple[Check, ...] = (
         ("chain",),
     ),
     Check(
+        "time", BOTH, "a time-out leaves a miner time to search, a second at least",
+        "raise PERTURB_TIMEOUT_SECONDS (a validator's), or lower PERTURB_ANSWER_RESERVE_SECONDS (a miner's)",
+        standing.check_time,
+    ),
+    Check(
         "publication", VALIDATOR, "the log is published, and no sooner than weights are revealed",
         "set PERTURB_PUBLISH_TO; leave PERTURB_PUBLISH_DELAY_BLOCKS unset: it is the reveal period then",
         standing.check_reveal, ("chain",),

@@ -7,6 +7,7 @@ from pathlib import Path
 from perturbnet.config import require_live
 from perturbnet.doctor.checks import Finding, bad, look, ok
 from perturbnet.doctor.patient import Patient
+from perturbnet.miner.reserve import TimeToSearch
 
 RAO = 10**9
 OTHERS = 0o077
@@ -64,6 +65,14 @@ def check_rules(patient: Patient) -> Finding:
     if ours < wanted:
         return bad(f"PERTURB_RULES_VERSION is {ours}, the chain wants {wanted} or more")
     return ok(f"version {ours}, the chain wants {wanted}")
+
+
+def check_time(patient: Patient) -> Finding:
+    """A time-out leaves time to search: by this neuron's settings; the other side may have others."""
+    time = TimeToSearch.of(patient.settings)
+    if time.none and patient.role == "miner":
+        return bad(str(time))
+    return look(str(time)) if time.little else ok(str(time))
 
 
 def check_reveal(patient: Patient) -> Finding:

@@ -20,11 +20,12 @@ from perturbnet.bootstrap.running import ensure
 from perturbnet.chain import LocalChain, WeightsOnChain
 from perturbnet.config import load_settings, registry
 from perturbnet.datasets import ImageSource
-from perturbnet.errors import PerturbError
+from perturbnet.errors import ConfigError, PerturbError
 from perturbnet.ledger import BlobStore
 from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
 from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
 from perturbnet.localnet.self_audit import SelfAudit, audit_itself
+from perturbnet.miner.reserve import TimeToSearch
 from perturbnet.validator.journal import BLOBS_FOLDER
 
 POLL_S = 0.2
@@ -217,4 +218,9 @@ def check_overrides(plan: Plan) -> None:
         ConfigError: naming the setting.
 
     """
-    load_settings({**plan.shortened(), "NETWORK": "local", "PERTURB_LOCAL_CHAIN": "chain.sqlite"})
+    named = {**plan.shortened(), "NETWORK": "local", "PERTURB_LOCAL_CHAIN": "chain.sqlite"}
+    time = TimeToSearch.of(load_settings(named).settings)
+    if time.none:
+        reserve = f"{time.reserve_s.normalize():f} s (PERTURB_ANSWER_RESERVE_SECONDS)"
+        allowed = f"more than {reserve}, or no miner searches"
+        raise ConfigError("PERTURB_TIMEOUT_SECONDS", f"{time.timeout_s:f}", allowed)

@@ -107,6 +107,12 @@ class MinerService:
         search = Search(challenge, self.model, self.attack, self.seed_text, self.clock, due_s, self.costs)
         task, left_s = challenge.task_id, search.due_s - self.clock.monotonic_s()
         log.info("Challenge %s from %s: label %r, %.1f s", task, caller[:8], challenge.true_label, left_s)
+        if left_s <= 0:
+            log.warning(
+                "A time-out of %g s leaves no time to search: PERTURB_ANSWER_RESERVE_SECONDS is %g s",
+                challenge.timeout_seconds,
+                self.answer_reserve_s,
+            )
         self._compare(challenge.protocol_fingerprint, caller)
         self._remember(challenge)
         ended = False

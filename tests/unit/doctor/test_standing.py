@@ -80,6 +80,24 @@ def test_the_version_of_the_rules(ward: Ward, version: str, outcome: Outcome) ->
     assert ward.find("rules", PERTURB_RULES_VERSION=version).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("role", "timeout_s", "outcome"),
+    [
+        ("miner", "0.5", BAD),
+        ("miner", "1", BAD),
+        ("miner", "1.9", LOOK),
+        ("miner", "20", OK),
+        ("validator", "1", LOOK),
+        ("validator", "2", OK),
+    ],
+)
+def test_time_to_search(ward: Ward, role: str, timeout_s: str, outcome: Outcome) -> None:
+    found = ward.find("time", role, PERTURB_TIMEOUT_SECONDS=timeout_s)
+    assert found.outcome is outcome
+    assert f"of a time-out of {timeout_s} s (PERTURB_TIMEOUT_SECONDS) a miner keeps 1 s" in found.found
+    assert ("every answer is empty" in found.found) is (timeout_s in {"0.5", "1"})
+
+
 def test_publication(ward: Ward) -> None:
     assert ward.find("publication").outcome is LOOK
     place = {"PERTURB_PUBLISH_TO": str(ward.folder / "bundle")}

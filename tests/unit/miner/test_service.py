@@ -202,6 +202,15 @@ def test_a_search_that_would_begin_too_late_is_not_begun(make: Make) -> None:
     assert (attack.runs, engine.calls) == (0, [])
 
 
+def test_a_time_out_no_longer_than_the_reserve_is_named(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    ask(make(answer_reserve_s=TIMEOUT_S), challenge())
+    said = "A time-out of {0:g} s leaves no time to search: PERTURB_ANSWER_RESERVE_SECONDS is {0:g} s"
+    assert said.format(TIMEOUT_S) in caplog.text
+    caplog.clear()
+    ask(make(), challenge())
+    assert "leaves no time" not in caplog.text
+
+
 def test_an_answer_comes_in_time_on_a_slow_model(make: Make) -> None:
     clock, engine = VirtualClock(), BlockEngine()
     oracle = JointOracle(engine, clock, cost_s=0.3)
