@@ -9,6 +9,8 @@ import asyncio
 import re
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from bittensor import sp_core
 from perturbnet.attack_bench.trials import draw_challenges, open_bench_source
 from perturbnet.attacks import open_attack
 from perturbnet.challenges import Challenge
-from perturbnet.classifier import open_engine, open_oracle
+from perturbnet.classifier import Engine, open_engine, open_oracle
 from perturbnet.clock import SystemClock
 from perturbnet.images import encode_base64, encode_png
 from perturbnet.miner.service import MinerService
@@ -73,6 +75,62 @@ async def ask(
     return time.monotonic() - started_s, raw.partition(b"\r\n\r\n")[2]
 
 
+@asynccontextmanager
+async def serving(service: MinerService, folder: Path) -> AsyncIterator[int]:
+    """The port at which the miner answers."""
+    nonces = NonceStore(folder / "nonces.sqlite", clock=service.clock)
+    server = Server(
+        keypair=MINER,
+        netuid=NETUID,
+        permits=AnyHotkey(),
+        nonces=nonces,
+        handlers=Handlers(service.answer, service.acknowledged),
+        host="127.0.0.1",
+        port=0,
+        clock=service.clock,
+    )
+    await server.start()
+    try:
+        yield server.port
+    finally:
+        await server.stop()
+        nonces.close()
+
+
+async def ask_all(port: int, messages: list[AttackChallenge]) -> list[tuple[float, bytes]]:
+    """Everybody asks at once, and waits."""
+    return await asyncio.gather(*(ask(port, message, number) for number, message in enumerate(messages)))
+
+
+async def ask_and_leave(service: MinerService, port: int, messages: list[AttackChallenge]) -> None:
+    """Ask again and hang up: searches end and places are free long before the time-out."""
+    started_s = time.monotonic()
+    fresh = [message.model_copy(update={"challenge_id": f"{n:064x}"}) for n, message in enumerate(messages)]
+    await asyncio.gather(
+        *(ask(port, message, ASKING + n, leave_after_s=3.0) for n, message in enumerate(fresh))
+    )
+    while service.slots.searching or service.slots.waiting:
+        await asyncio.sleep(0.05)
+        assert time.monotonic() - started_s < QUIET_S
+    passes = service.model.passes
+    await asyncio.sleep(0.5)
+    assert service.model.passes <= passes + 1
+
+
+def judge(engine: Engine, challenge: Challenge, message: AttackChallenge, body: bytes) -> str:
+    """The code that a validator would give the answer."""
+    task = Task(
+        message.task_id,
+        message.challenge_id,
+        challenge.clean,
+        challenge.label.text,
+        challenge.epsilon,
+        message.rules,
+        response_limit_bytes(*challenge.clean.shape[:2]),
+    )
+    return verify(task, body, engine).reject.value
+
+
 @pytest.mark.slow
 def test_twenty_at_once_over_http(tmp_path: Path) -> None:
     engine = open_engine("reference", cache_dir=tmp_path, device="cpu")
@@ -80,69 +138,22 @@ def test_twenty_at_once_over_http(tmp_path: Path) -> None:
     source = open_bench_source("reference", tmp_path)
     challenges = list(islice(draw_challenges(source, engine, RULES), ASKING))
     messages = [message_for(challenge) for challenge in challenges]
-    clock = SystemClock()
-    service = MinerService(engine, oracle, open_attack("exchange"), "hotkey", clock)
+    service = MinerService(engine, oracle, open_attack("exchange"), "hotkey", SystemClock())
     service.warm_up()
 
     async def main() -> list[tuple[float, bytes]]:
-        nonces = NonceStore(tmp_path / "nonces.sqlite", clock=clock)
-        server = Server(
-            keypair=MINER,
-            netuid=NETUID,
-            permits=AnyHotkey(),
-            nonces=nonces,
-            handlers=Handlers(service.answer, service.acknowledged),
-            host="127.0.0.1",
-            port=0,
-            clock=clock,
-        )
-        await server.start()
-        try:
-            asked = (ask(server.port, message, number) for number, message in enumerate(messages))
-            answers = await asyncio.gather(*asked)
-            await all_leave(server.port)
-        finally:
-            await server.stop()
-            nonces.close()
+        async with serving(service, tmp_path) as port:
+            answers = await ask_all(port, messages)
+            await ask_and_leave(service, port, messages)
         return answers
-
-    async def all_leave(port: int) -> None:
-        """Ask again and hang up: searches end and places are free long before the time-out."""
-        started_s = time.monotonic()
-        fresh = [
-            message.model_copy(update={"challenge_id": f"{n:064x}"}) for n, message in enumerate(messages)
-        ]
-        await asyncio.gather(
-            *(ask(port, message, ASKING + n, leave_after_s=3.0) for n, message in enumerate(fresh))
-        )
-        while service.slots.searching or service.slots.waiting:
-            await asyncio.sleep(0.05)
-            assert time.monotonic() - started_s < QUIET_S
-        passes = service.model.passes
-        await asyncio.sleep(0.5)
-        assert service.model.passes <= passes + 1
 
     before_mib = resident_mib()
     answers = asyncio.run(main())
     growth_mib = resident_mib() - before_mib
     service.close()
     slowest_s = max(taken_s for taken_s, _ in answers)
-    verdicts = [
-        verify(
-            Task(
-                message.task_id,
-                message.challenge_id,
-                challenge.clean,
-                challenge.label.text,
-                challenge.epsilon,
-                message.rules,
-                response_limit_bytes(*challenge.clean.shape[:2]),
-            ),
-            body,
-            engine,
-        ).reject.value
-        for message, challenge, (_, body) in zip(messages, challenges, answers, strict=True)
-    ]
+    asked = zip(challenges, messages, answers, strict=True)
+    verdicts = [judge(engine, challenge, message, body) for challenge, message, (_, body) in asked]
     images = verdicts.count("ok")
     sys.stdout.write(f"\n{images} of {ASKING} images, slowest {slowest_s:.2f} s, +{growth_mib:.0f} MiB, ")
     sys.stdout.write(f"{service.model.passes} batches, {service.model.joined} shared\n")
