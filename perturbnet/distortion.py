@@ -121,11 +121,6 @@ def linf_at_most(linf_u8: int, maximum: Decimal | str) -> bool:
     return Fraction(linf_u8, FULL_SCALE) <= exact_setting(maximum)
 
 
-def linf_within(linf_u8: int, minimum: Decimal | str, maximum: Decimal | str) -> bool:
-    """Whether `minimum <= linf_u8 / 255 <= maximum`, as rationals."""
-    return linf_at_least(linf_u8, minimum) and linf_at_most(linf_u8, maximum)
-
-
 def ssim_at_least(value: float, threshold: Decimal | str) -> bool:
     """Whether the double `value`, taken as the rational it is, reaches the decimal threshold."""
     return Fraction(value) >= exact_setting(threshold)

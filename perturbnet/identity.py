@@ -59,7 +59,6 @@ class Wallet:
     """A throw-away wallet of a local network: the hotkey that signs, and the coldkey that owns it."""
 
     name: str
-    hotkey_name: str
     hotkey: Keypair
     coldkey_ss58: str
 
@@ -159,7 +158,7 @@ def create_wallet(path: Path, name: str, hotkey: str, *, seed: str | None = None
     coldkey = _open_or_create(coldkey_file, coldkey_file.with_name("coldkeypub.txt"), seed, f"{name}/coldkey")
     public = hotkey_file.with_name(f"{hotkey}pub.txt")
     pair = _open_or_create(hotkey_file, public, seed, f"{name}/hotkeys/{hotkey}")
-    return Wallet(name, hotkey, pair, coldkey.ss58_address)
+    return Wallet(name, pair, coldkey.ss58_address)
 
 
 def _hotkey_file(path: Path, wallet: str, hotkey: str) -> Path:

@@ -27,12 +27,11 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a file is: bytes there, bytes in all, bytes/s of this run, tries, what it waits for."""
+    """How far a file is: bytes there, bytes in all, tries, what it waits for."""
 
     path: str
     done: int
     total: int
-    bytes_per_s: float
     attempt: int
     note: str = ""
 
@@ -70,7 +69,6 @@ class Download:
         self.url = file_url(snapshot, file)
         self.commit = snapshot.commit
         self.fetched = self.resumed_from = self.done = self.attempts = 0
-        self.begun_s = pace.monotonic_s()
         self.digest: Digest = start_digest(file)
 
     def is_done(self) -> bool:
@@ -208,9 +206,7 @@ class Download:
         )
 
     def _tell(self, note: str = "") -> None:
-        elapsed_s = self.pace.monotonic_s() - self.begun_s
-        rate = self.fetched / elapsed_s if elapsed_s > 0 else 0.0
-        self.report(Progress(self.file.path, self.done, self.file.size, rate, self.attempts, note))
+        self.report(Progress(self.file.path, self.done, self.file.size, self.attempts, note))
 
     def tell_lock(self) -> None:
         """Say that another process has the file."""

@@ -31,7 +31,6 @@ MAGIC = b"PRTB"
 VERSION = 1
 NO_PREVIOUS = bytes(HASH_BYTES)
 ANCHOR_BYTES = 80
-MAX_URL_BYTES = 128
 MAX_ANCHORS = 1_000_000
 _FORM = struct.Struct(">4sHHQ32s32s")
 _URL = re.compile(rb"https?://[!-~]+")

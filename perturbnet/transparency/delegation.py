@@ -21,7 +21,7 @@ from perturbnet.errors import LedgerForked, NoteError
 from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import GenesisLeaf, KeyLeaf, Leaf
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
-from perturbnet.transparency.notes import Note, SigningKey, VerifierKey, parse_note
+from perturbnet.transparency.notes import Note, SigningKey, VerifierKey
 
 DOMAIN = "perturb/log-key/1"
 _PLAIN = re.compile(r"[^A-Za-z0-9.:_-]")
@@ -139,16 +139,6 @@ def check_owner(authority: Authority, *, hotkey: str, netuid: int) -> None:
     if (authority.hotkey, authority.netuid) != (hotkey, netuid):
         found = f"{authority.hotkey} on netuid {authority.netuid}"
         raise LedgerForked(f"the log {authority.origin} belongs to {found}, not to {hotkey} on {netuid}")
-
-
-def verify_note(data: bytes, authority: Authority) -> Checkpoint:
-    """The checkpoint of a note's bytes, signed by the log's key.
-
-    Raises:
-        NoteError: malformed, of another log, or not signed by its key.
-
-    """
-    return authority.verify(parse_note(data))
 
 
 def _payload(origin: str, netuid: int, hotkey: str, key: str, previous: str) -> bytes:

@@ -20,7 +20,6 @@ class Line:
     points: str
     end_x: float
     end_y: float
-    last_ppb: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def draw_standings(series: Sequence[SeriesView]) -> Chart | None:
     for one in drawn:
         places = [(_across(number, first, last), _up(mean)) for number, mean in one.points]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        lines.append(Line(one.uid, points, *places[-1], one.points[-1][1]))
+        lines.append(Line(one.uid, points, *places[-1]))
     middle = (first + last) // 2
     rounds = dict.fromkeys((first, middle, last))
     return Chart(

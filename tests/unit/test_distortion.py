@@ -190,9 +190,8 @@ def test_the_smallest_image_has_one_window() -> None:
 
 
 def test_linf_is_compared_as_a_rational() -> None:
-    assert distortion.linf_within(
-        51, "0.2", "0.2"
-    )  # 51/255 = 1/5 exactly; as doubles 51/255 and 0.2 agree too
+    assert distortion.linf_at_least(51, "0.2")  # 51/255 = 1/5 exactly; as doubles 51/255 and 0.2 agree too
+    assert distortion.linf_at_most(51, "0.2")
     assert distortion.linf_at_least(1, "0.003")
     assert not distortion.linf_at_least(1, "0.00392156862745098039216")  # just above 1/255
     assert distortion.linf_at_least(1, "0.00392156862745098039215")  # just below; both are the same double
@@ -201,9 +200,9 @@ def test_linf_is_compared_as_a_rational() -> None:
     assert not distortion.linf_at_most(1, "0.00392156862745098039215")
     assert distortion.linf_at_most(7, "0.03")  # 7.65 levels
     assert not distortion.linf_at_most(8, "0.03")
-    assert not distortion.linf_within(0, "0.003", "0.03")
-    assert distortion.linf_within(7, Decimal("0.003"), Decimal("0.03"))
-    assert not distortion.linf_within(8, "0.003", "0.03")
+    assert not distortion.linf_at_least(0, "0.003")
+    assert distortion.linf_at_least(7, Decimal("0.003"))
+    assert distortion.linf_at_most(7, Decimal("0.03"))
 
 
 def test_ssim_is_compared_as_the_rational_it_is() -> None:

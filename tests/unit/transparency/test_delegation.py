@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 from perturbnet.errors import NoteError
 from perturbnet.ledger.leaves import GenesisLeaf
 from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
-from perturbnet.transparency.delegation import build_genesis, build_key_leaf, read_authority, verify_note
+from perturbnet.transparency.delegation import build_genesis, build_key_leaf, read_authority
 from tests.unit.ledger.samples import skip
 from tests.unit.transparency.logs import NETUID, hotkey, log_key
 
@@ -29,9 +29,9 @@ def test_a_key_is_handed_on() -> None:
     alone = build_key_leaf(later, ALICE, third, old=None)
     assert read_authority(genesis(), [first_change, alone]).key == third.verifier()
     note = sign_checkpoint(Checkpoint(KEY.name, 1, bytes(32)), third)
-    assert verify_note(note.encode(), read_authority(genesis(), [first_change, alone])).size == 1
+    assert read_authority(genesis(), [first_change, alone]).verify(note).size == 1
     with pytest.raises(NoteError, match="no known key"):
-        verify_note(note.encode(), later)
+        later.verify(note)
     with pytest.raises(NoteError, match="follows the key"):
         read_authority(genesis(), [alone])
 
@@ -60,4 +60,4 @@ def test_only_the_hotkey_begins_a_log() -> None:
             read_authority(type(leaf)(**{**asdict(leaf), field: value}), [])
     other = sign_checkpoint(Checkpoint("perturb/other", 0, bytes(32)), KEY)
     with pytest.raises(NoteError, match="a checkpoint of perturb/other"):
-        verify_note(other.encode(), read_authority(leaf, []))
+        read_authority(leaf, []).verify(other)
