@@ -38,9 +38,9 @@ def main() -> int:
     return 0
 
 
-# What others run with, and `transport`, which needs an environment of its own: python -m bench.transport.
+# What others run with; `transport`, which needs an environment of its own; `gpu`: python -m bench.NAME.
 _TRANSPORT = ("transport", "transport_ours", "transport_sdk10")
-_NOT_BENCHES = ("harness", "attack_large", "attack_peers", "float_peers", "__main__", *_TRANSPORT)
+_NOT_BENCHES = ("harness", "attack_large", "attack_peers", "float_peers", "gpu", "__main__", *_TRANSPORT)
 
 
 def _table(measurements: list[Measurement]) -> Table:
