@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from perturbnet.chain import LocalChain, Rules
-from perturbnet.config import load_settings
+from perturbnet.chain import LocalChain
 from perturbnet.deltas import MAGIC
-from perturbnet.errors import ChainTimeout, LedgerForked, NoteError
-from perturbnet.identity import Keypair
-from perturbnet.ledger.leaves import MetagraphLeaf
+from perturbnet.errors import ChainTimeout, LedgerForked
 from perturbnet.transparency.anchors import (
     NO_PREVIOUS,
     Anchor,
@@ -28,79 +24,12 @@ from perturbnet.transparency.anchors import (
     read_commitment,
 )
 from perturbnet.transparency.bundle import blob_path, open_bundle
-from perturbnet.transparency.log_key import KEY_FILE
 from perturbnet.transparency.places import Folder
 from perturbnet.validator.journal import Journal
-from perturbnet.validator.publication import Horizon, Publication, forget_old_deltas, open_publication
-from perturbnet.validator.signing import begin_log, read_owner, rotate_key
-from tests.fakes import VirtualClock
+from perturbnet.validator.publication import Horizon, Publication, forget_old_deltas
 from tests.unit.ledger.samples import started
 from tests.unit.transparency.logs import hotkey
-
-NETUID = 3
-RULES = Rules(commit_reveal_enabled=True, tempo=20, reveal_period_epochs=2, immunity_period=0)
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> LocalChain:
-    return make_chain(tmp_path / "chain.sqlite", RULES)
-
-
-def make_chain(path: Path, rules: Rules) -> LocalChain:
-    made = LocalChain.create(path, netuid=NETUID, rules=rules, block_time_ms=0, clock=VirtualClock())
-    asyncio.run(made.register(hotkey("alice").ss58_address, hotkey("cold").ss58_address, 10**12))
-    return made
-
-
-def live(
-    folder: Path,
-    chain: LocalChain,
-    work: Callable[[Publication], Any],
-    *,
-    owner: str = "alice",
-    **settings: str,
-) -> Any:
-    """A validator's process: open the log, check it, do some work on its publication, end."""
-
-    async def main() -> Any:
-        keypair: Keypair = hotkey(owner)
-        journal = Journal(folder / "state")
-        try:
-            source = begin_log(
-                journal, folder / "state", keypair, network="local", netuid=NETUID, clock=VirtualClock()
-            )
-            place = {"HOME": str(folder), "PERTURB_PUBLISH_TO": str(folder / "bundle")}
-            loaded = load_settings({"NETWORK": "finney", **place, **settings}).settings
-            publication = await open_publication(loaded, journal, chain, keypair, source)
-            assert publication is not None
-            return await work(publication)
-        finally:
-            journal.close()
-
-    return asyncio.run(main())
-
-
-async def write(publication: Publication, count: int = 1) -> None:
-    """Leaves of the present block."""
-    block = await publication.chain.block()
-    for _ in range(count):
-        size = publication.journal.state.size
-        publication.journal.append(MetagraphLeaf(block, NETUID, [[0, f"hot{size}", "cold", 1, "", 0]]))
-
-
-async def day(publication: Publication, steps: int = 40, blocks: int = 10) -> None:
-    """Leaves, a publication and some blocks, again and again."""
-    for _ in range(steps):
-        await write(publication, 3)
-        await publication.run()
-        await publication.chain.advance(blocks)  # type: ignore[attr-defined]
-
-
-def on_chain(chain: LocalChain) -> Anchor:
-    found = read_commitment(asyncio.run(chain.commitment(hotkey("alice").ss58_address)))
-    assert found is not None
-    return found[0]
-
+from tests.unit.validator.publications import NOW, RULES, day, live, make_chain, on_chain, write
 
 # What is old enough
 
@@ -201,9 +130,6 @@ def test_an_anchor_in_doubt_is_read_from_the_chain(
         assert len(bundle.anchors) == 3
 
 
-NOW = {"PERTURB_PUBLISH_DELAY_BLOCKS": "0", "PERTURB_ANCHOR_INTERVAL_BLOCKS": "1"}
-
-
 def test_a_restored_backup_refuses_to_start(tmp_path: Path, chain: LocalChain) -> None:
     live(tmp_path, chain, lambda publication: day(publication, steps=2), **NOW)
     shutil.copytree(tmp_path / "state", tmp_path / "backup")
@@ -282,58 +208,6 @@ def test_orphans_of_a_crash_are_swept_on_opening(tmp_path: Path) -> None:
     Journal(tmp_path / "state").close()
     left = [path.name for folder in ("deltas", "blobs") for path in (tmp_path / "state" / folder).glob("*/*")]
     assert left == [known]
-
-
-# The key and its owner
-
-
-def test_the_log_belongs_to_its_hotkey(tmp_path: Path, chain: LocalChain) -> None:
-    live(tmp_path, chain, day, **NOW)
-    with pytest.raises(LedgerForked, match="belongs to"):
-        live(tmp_path, chain, day, owner="bob", **NOW)
-
-
-def test_a_lost_or_foreign_key_is_named(tmp_path: Path, chain: LocalChain) -> None:
-    live(tmp_path, chain, day, **NOW)
-    path = tmp_path / "state" / KEY_FILE
-    assert path.stat().st_mode & 0o777 == 0o600
-    kept = path.read_bytes()
-    path.unlink()
-    with pytest.raises(NoteError, match="is missing: nobody can sign"):
-        live(tmp_path, chain, day, **NOW)
-    path.write_bytes(kept[:-8])
-    with pytest.raises(NoteError, match=r"log\.key: a key has the form"):
-        live(tmp_path, chain, day, **NOW)
-
-
-def test_a_key_is_rotated_and_the_place_goes_on(tmp_path: Path, chain: LocalChain) -> None:
-    live(tmp_path, chain, lambda publication: day(publication, steps=2), **NOW)
-    for lost in (False, True):
-        journal = Journal(tmp_path / "state")
-        before = read_owner(journal).key
-        if lost:
-            (tmp_path / "state" / KEY_FILE).unlink()
-            with pytest.raises(NoteError, match="only the hotkey"):
-                rotate_key(journal, tmp_path / "state", hotkey("bob"))
-        key = rotate_key(journal, tmp_path / "state", hotkey("alice"))
-        assert read_owner(journal).key == key.verifier() != before
-        journal.close()
-        live(tmp_path, chain, lambda publication: day(publication, steps=2), **NOW)
-        with open_bundle(tmp_path / "bundle") as bundle:
-            assert bundle.verify_signature().key == key.verifier()
-
-
-def test_a_crash_between_key_and_leaf_is_mended(tmp_path: Path, chain: LocalChain) -> None:
-    live(tmp_path, chain, lambda publication: day(publication, steps=1), **NOW)
-    state = tmp_path / "state"
-    before = (state / KEY_FILE).read_bytes()
-    journal = Journal(state)
-    key = rotate_key(journal, state, hotkey("alice"))
-    journal.close()
-    (state / KEY_FILE).rename(state / "log.next")  # as if the process had ended before the last step
-    (state / KEY_FILE).write_bytes(before)
-    live(tmp_path, chain, lambda publication: day(publication, steps=1), **NOW)
-    assert (state / KEY_FILE).read_text().strip() == key.encode()
 
 
 def test_anchors_of_another_form_are_not_ours() -> None:

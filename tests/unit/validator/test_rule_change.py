@@ -16,7 +16,7 @@ from perturbnet.validator import startup
 from perturbnet.validator.journal import Journal
 from perturbnet.validator.posing import RoundPolicy
 from perturbnet.validator.rule_change import RuleChange, read_policy
-from tests.unit.validator.test_weight_setting import set_weights
+from tests.unit.validator.weights import set_weights
 from tests.unit.validator.world import World, make_world
 
 BEGINS = 50

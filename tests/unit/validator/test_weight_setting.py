@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,89 +14,21 @@ import pytest
 from perturbnet.chain import Submission, WeightsOnChain
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
-from perturbnet.ledger.leaves import SubmissionLeaf, WeightsLeaf
 from perturbnet.validator.weight_setting import DOUBT_BLOCKS, RETRY_BLOCKS
-from tests.unit.validator.world import CHAIN_RULES, Crash, World, copycat, good, make_world
+from tests.unit.validator.weights import (
+    SetWeights,
+    fail_after,
+    fail_before,
+    intents,
+    on_chain,
+    play,
+    replace_submission,
+    set_weights,
+    submissions,
+)
+from tests.unit.validator.world import CHAIN_RULES, Crash, copycat, good, make_world
 
 SEALED = replace(CHAIN_RULES, commit_reveal_enabled=True, tempo=1000)
-
-
-def submissions(world: World) -> list[SubmissionLeaf]:
-    return [entry.leaf for entry in world.entries() if isinstance(entry.leaf, SubmissionLeaf)]
-
-
-def intents(world: World) -> list[WeightsLeaf]:
-    return [entry.leaf for entry in world.entries() if isinstance(entry.leaf, WeightsLeaf)]
-
-
-def on_chain(world: World) -> WeightsOnChain:
-    return asyncio.run(world.chain.weights(0))
-
-
-def set_weights(world: World, *, times: int = 1) -> None:
-    async def main() -> None:
-        validator = world.open()
-        try:
-            for _ in range(times):
-                await validator.weights.run()
-        finally:
-            validator.journal.close()
-
-    asyncio.run(main())
-
-
-def play(world: World) -> None:
-    """One round without weights."""
-
-    async def main() -> None:
-        validator = world.open()
-        try:
-            await validator.rounds.run()
-        finally:
-            validator.journal.close()
-
-    asyncio.run(main())
-
-
-SetWeights = Callable[[Keypair, Mapping[int, int], int], Any]
-
-
-def replace_submission(world: World, change: Callable[[SetWeights], SetWeights]) -> None:
-    setattr(world.chain, "set_weights", change(world.chain.set_weights))  # noqa: B010 - mypy sees a method
-
-
-def fail_before(error: ChainError) -> Callable[[SetWeights], SetWeights]:
-    """The first submission never reaches the chain."""
-
-    def change(real: SetWeights) -> SetWeights:
-        errors = [error]
-
-        async def submit(keypair: Keypair, weights: Mapping[int, int], version_key: int) -> Submission:
-            if errors:
-                raise errors.pop()
-            found: Submission = await real(keypair, weights, version_key)
-            return found
-
-        return submit
-
-    return change
-
-
-def fail_after(error: ChainError) -> Callable[[SetWeights], SetWeights]:
-    """The first submission takes effect, but its answer never comes."""
-
-    def change(real: SetWeights) -> SetWeights:
-        errors = [error]
-
-        async def submit(keypair: Keypair, weights: Mapping[int, int], version_key: int) -> Submission:
-            found: Submission = await real(keypair, weights, version_key)
-            if errors:
-                raise errors.pop()
-            return found
-
-        return submit
-
-    return change
 
 
 def test_the_intent_stands_before_the_submission(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from perturbnet.errors import ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import MetagraphLeaf, SubmissionLeaf, WeightsLeaf
 from perturbnet.validator.weight_setting import RETRY_BLOCKS, WeightSetter, find_obstacles, is_time
-from tests.unit.validator.test_weight_setting import intents, on_chain, play, set_weights, submissions
+from tests.unit.validator.weights import intents, on_chain, play, set_weights, submissions
 from tests.unit.validator.world import CHAIN_RULES, NETUID, World, make_world
 
 TEMPO = 360
