@@ -207,6 +207,16 @@ class TestMigration:
 
 
 class TestHowTestsRun:
+    def test_no_file_of_tests_is_imported_by_another(self) -> None:
+        """What two of them share lies in a file of its own; else its tests' module is there twice."""
+        found = [
+            f"{path.relative_to(ROOT)}: {node.module}"
+            for path in (ROOT / "tests").rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and re.search(r"\.test_\w+$", node.module or "")
+        ]
+        assert found == []
+
     def test_each_has_a_home_of_its_own(self) -> None:
         assert Path.home().name.startswith("perturb-tests-")
         assert Path(os.environ["XDG_STATE_HOME"]).is_relative_to(Path.home())

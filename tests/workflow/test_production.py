@@ -21,9 +21,9 @@ from perturbnet.bootstrap.layout import place_of
 from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint
 from perturbnet.datasets.tables import write_table
+from tests.damage import flip_bit
 from tests.hub_server import Cut, HubServer, Short, Status, Wrong
 from tests.workflow.conftest import Workflow
-from tests.workflow.test_reference import flip_byte
 
 DATASET, DATASET_COMMIT = "clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b"
 WEIGHTS, WEIGHTS_COMMIT = "timm/tf_efficientnetv2_l.in1k", "c8d2922" + "5" * 33
@@ -158,7 +158,7 @@ def test_4_damage_with_its_date_kept_is_named_and_that_shard_alone_is_fetched_ag
     plan = Plan(place(workflow), workflow.cache.parent / "pins.json")
     snapshot = plan.listing()["dataset"]
     blob = place_of(snapshot.file(shard_name(5)), snapshot, workflow.cache / "hub").blob
-    flip_byte(blob, 500)
+    flip_bit(blob, 500)
     code, said = workflow.run(*TARGETS, *options(workflow))
     assert code == 0, said
     assert shard_name(5).rpartition("/")[2] in said

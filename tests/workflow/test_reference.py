@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from perturbnet.bootstrap.manifest import read_manifest
 from perturbnet.bootstrap.records import Workplace, leaves_of, read_fingerprint
 from perturbnet.datasets.reference import parquet_path
+from tests.damage import flip_bit
 from tests.workflow.conftest import FINGERPRINT, ROOT, Workflow
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
@@ -23,18 +23,6 @@ PROFILE = ("--config", "profile=reference")
 
 def place(workflow: Workflow) -> Workplace:
     return Workplace(workflow.cache, "reference")
-
-
-def flip_byte(path: Path, at: int) -> None:
-    """Damage a file and give it back its size and its times."""
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.seek(at)
-        old = file.read(1)
-        file.seek(at)
-        file.write(bytes([old[0] ^ 1]))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 def test_it_ends_with_the_protocol_fingerprint_and_a_page(reference: Prepared) -> None:
@@ -80,8 +68,8 @@ def test_what_was_deleted_or_damaged_is_noticed_and_made_anew(reference: Prepare
     records = place(workflow)
     before = read_manifest(records.manifest).digest
     parquet = parquet_path(workflow.cache, "train")
-    flip_byte(parquet, parquet.stat().st_size // 2)
-    flip_byte(leaves_of(records.fingerprint), 1000)
+    flip_bit(parquet, parquet.stat().st_size // 2)
+    flip_bit(leaves_of(records.fingerprint), 1000)
     records.model.unlink()
     records.report.write_bytes(records.report.read_bytes()[:-100])
     code, said = workflow.run("bootstrap", *PROFILE)

@@ -12,7 +12,7 @@ from perturbnet.attacks.finds import Finds
 from perturbnet.attacks.ground import Ground
 from perturbnet.distortion import ssim
 from tests.fakes import BlockEngine, BlockOracle, Pixels, VirtualClock
-from tests.unit.attacks.test_exchange import LEVELS, Judge, as_clock, linf, run, standing
+from tests.unit.attacks.judging import LEVELS, Judge, as_clock, linf, run, standing
 
 FORWARD_S, GRADIENT_S, VERDICT_S = 1.25, 3.8, 3.4  # EfficientNetV2-L at 480 on two cores
 

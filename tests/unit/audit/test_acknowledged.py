@@ -18,48 +18,15 @@ from perturbnet.audit.acknowledged import (
     read_acknowledgements,
 )
 from perturbnet.errors import AuthenticationError, LedgerForked, MessageError, Reject
-from perturbnet.identity import Keypair
 from perturbnet.ledger import Leaf
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.protocol import ACKNOWLEDGEMENT_PATH, Acknowledgement, encode
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transport import SignedMessage
+from tests.unit.audit.acknowledgements import signed
 from tests.unit.audit.honest import LOG_KEY, Honest, renumbered, tampered
 from tests.unit.audit.published import publish, publish_honest
 from tests.unit.validator.world import NETUID, keypair
-
-
-def told(honest: Honest, place: int, **changes: Any) -> Acknowledgement:
-    """What the validator told the miner of a receipt."""
-    entry = honest.entries[place]
-    leaf = entry.leaf
-    assert isinstance(leaf, ReceiptLeaf)
-    fields: dict[str, Any] = {
-        "challenge_id": leaf.challenge_id,
-        "body_digest": leaf.body or None,
-        "leaf": place,
-        "leaf_hash": entry.hash,
-        "reject": Reject(leaf.reject),
-        "score_ppb": leaf.score_ppb,
-    }
-    return Acknowledgement(**{**fields, **changes})
-
-
-def signed(honest: Honest, place: int, *, by: Keypair | None = None, **changes: Any) -> SignedMessage:
-    """The same as the miner keeps it."""
-    leaf = honest.entries[place].leaf
-    assert isinstance(leaf, ReceiptLeaf)
-    body = encode(told(honest, place, **changes))
-    headers = http_auth.sign(
-        by or keypair(1),
-        method="POST",
-        path=ACKNOWLEDGEMENT_PATH,
-        body=body,
-        receiver_ss58=leaf.hotkey,
-        nonce_ns=1_700_000_000 * 10**9,
-    )
-    return SignedMessage.of(ACKNOWLEDGEMENT_PATH, headers.items(), body)
 
 
 def look(folder: Path, leaves: list[Leaf], honest: Honest, message: SignedMessage) -> Outcome:

@@ -17,7 +17,7 @@ from perturbnet.bootstrap.records import Workplace, write_fingerprint, write_jso
 from perturbnet.bootstrap.report import render_report
 from perturbnet.bootstrap.stock import take_stock
 from perturbnet.bootstrap.witness import witness_file
-from tests.unit.bootstrap.test_fingerprint import JUNK, encode, write
+from tests.unit.bootstrap.shards import JUNK, encode, write
 
 ROWS = 5
 NAMES = tuple(f"data/train-{number:05d}-of-00003.parquet" for number in range(3))
@@ -91,3 +91,8 @@ def _fingerprint(plan: Plan) -> None:
     for name, part in parts.items():
         write_part(place.part(name), part, files[name])
     write_fingerprint(place.fingerprint, merge(list(parts.values())), [files[name] for name in NAMES])
+
+
+def file_of(plan: Plan, name: str) -> Path:
+    stock = take_stock("imagenet100", plan.place.cache_dir, listing=plan.place.listing, pins=plan.pins)
+    return stock.files[name].resolve()

@@ -18,25 +18,9 @@ from perturbnet import merkle
 from perturbnet.bootstrap import fingerprint as tree
 from perturbnet.bootstrap.fingerprint import Part, fingerprint_file, merge
 from perturbnet.datasets.source import decode_stored, picture_stored
-from perturbnet.datasets.tables import write_table
 from perturbnet.errors import ArtifactError, DatasetError, DigestMismatch
 from perturbnet.images import picture_digest, pixel_digest
-
-JUNK = b"\x89PNG no picture"
-
-
-def encode(row: int, form: str = "JPEG", mode: str = "RGB") -> bytes:
-    target = io.BytesIO()
-    size = 20 + row % 5, 15
-    data = random.Random(row).randbytes(size[0] * size[1] * len(mode))
-    Image.frombytes(mode, size, data).save(target, form)
-    return target.getvalue()
-
-
-def write(path: Path, rows: list[bytes]) -> Path:
-    with path.open("wb") as file:
-        write_table(file, ((data, number % 2) for number, data in enumerate(rows)), ["a", "b"])
-    return path
+from tests.unit.bootstrap.shards import JUNK, encode, write
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from perturbnet.config import load_settings
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, RowUnreadable
 from perturbnet.images import pixel_digest
 from perturbnet.validator.startup import open_held
+from tests.damage import flip_bit
 from tests.fakes import BlockEngine, MemorySource
-from tests.unit.bootstrap.prepared import DIGEST, NAMES, ROWS, UNDECODABLE, finish, prepare
-from tests.unit.bootstrap.test_plan import file_of, flip
+from tests.unit.bootstrap.prepared import DIGEST, NAMES, ROWS, UNDECODABLE, file_of, finish, prepare
 
 ROOT = Path(__file__).resolve().parents[3]
 WIRE = protocol.PROTOCOL_VERSION
@@ -137,7 +137,7 @@ def test_what_is_as_it_was_passes_with_sampled_and_with_all_rows(plan: Plan, man
 
 
 def test_a_file_damaged_with_its_date_kept_is_refused(plan: Plan, manifest: Manifest) -> None:
-    flip(file_of(plan, NAMES[2]), 40)
+    flip_bit(file_of(plan, NAMES[2]), 40)
     with pytest.raises(DigestMismatch, match=NAMES[2].rpartition("/")[2]) as caught:
         check_holdings(plan.place, manifest)
     assert caught.value.exit_code == 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from perturbnet.bootstrap import fingerprint, workflow
 from perturbnet.bootstrap.plan import Plan, forget_untrue, is_complete, plan_from
 from perturbnet.bootstrap.progress import take_standing, telling_rows
 from perturbnet.bootstrap.records import leaves_of
-from perturbnet.bootstrap.stock import take_stock
 from perturbnet.errors import ConfigError, DigestMismatch
-from tests.unit.bootstrap.prepared import NAMES, ROWS, WEIGHTS, prepare
+from tests.damage import flip_bit
+from tests.unit.bootstrap.prepared import NAMES, ROWS, WEIGHTS, file_of, prepare
 
 Pick = Callable[[Plan], Path]
 
@@ -23,11 +22,6 @@ Pick = Callable[[Plan], Path]
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return prepare(tmp_path)
-
-
-def file_of(plan: Plan, name: str) -> Path:
-    stock = take_stock("imagenet100", plan.place.cache_dir, listing=plan.place.listing, pins=plan.pins)
-    return stock.files[name].resolve()
 
 
 RECORDS: dict[str, Pick] = {
@@ -60,17 +54,9 @@ def test_whatever_is_deleted_is_noticed(plan: Plan, pick: Pick) -> None:
     assert not is_complete(plan)
 
 
-def flip(path: Path, at: int) -> None:
-    """Change one bit and give the file back its size and its times."""
-    data, before = bytearray(path.read_bytes()), path.stat()
-    data[at] ^= 1
-    path.write_bytes(data)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 @pytest.mark.parametrize("pick", FILES.values(), ids=FILES.keys())
 def test_a_file_damaged_with_its_date_kept_is_noticed_and_named(plan: Plan, pick: Pick) -> None:
-    flip(pick(plan), 5)
+    flip_bit(pick(plan), 5)
     assert not is_complete(plan)
     said = forget_untrue(plan)
     assert any(pick(plan).name in sentence or NAMES[1] in sentence for sentence in said), said
@@ -80,7 +66,7 @@ def test_a_file_damaged_with_its_date_kept_is_noticed_and_named(plan: Plan, pick
 @pytest.mark.parametrize("name", ["leaves of a part", "leaves", "manifest", "page"])
 def test_one_bit_anywhere_in_what_is_derived_is_noticed(plan: Plan, name: str, share: float) -> None:
     path = RECORDS[name](plan)
-    flip(path, int(share * path.stat().st_size))
+    flip_bit(path, int(share * path.stat().st_size))
     assert not is_complete(plan)
     forget_untrue(plan)
     record = path if path.suffix != ".leaves" else path.with_suffix(".json")
@@ -96,7 +82,7 @@ def test_a_record_that_is_something_else_is_forgotten(plan: Plan, name: str, tex
 
 
 def test_with_a_damaged_shard_goes_what_says_that_it_is_in_place_and_no_other(plan: Plan) -> None:
-    flip(file_of(plan, NAMES[1]), 50)
+    flip_bit(file_of(plan, NAMES[1]), 50)
     forget_untrue(plan)
     present = [plan.place.fetched(name).exists() and plan.place.part(name).exists() for name in NAMES]
     assert present == [True, False, True]
@@ -146,7 +132,7 @@ def test_rows_that_rot_without_a_trace_are_refused_by_name(
 
 
 def test_paranoid_hashes_what_looks_unchanged(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    flip(file_of(plan, NAMES[0]), 50)
+    flip_bit(file_of(plan, NAMES[0]), 50)
     record = json.loads(plan.place.part(NAMES[0]).read_text())
     found = file_of(plan, NAMES[0]).stat()
     record["file"] |= {"ctime_ns": found.st_ctime_ns, "inode": found.st_ino, "mtime_ns": found.st_mtime_ns}

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from perturbnet.chain import LocalChain
 from perturbnet.cli import main
 from perturbnet.errors import Reject
+from tests.unit.audit.acknowledgements import signed
 from tests.unit.audit.honest import HOTKEY, Honest, live, tampered
 from tests.unit.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
-from tests.unit.audit.test_acknowledged import signed
 from tests.unit.validator.world import NETUID, keypair
 
 

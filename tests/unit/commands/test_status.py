@@ -14,7 +14,7 @@ from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
 from tests.unit.audit.honest import live
 from tests.unit.audit.published import publish_honest
-from tests.unit.overview.test_screen import HOSTILE, OVERVIEW
+from tests.unit.overview.samples import HOSTILE, OVERVIEW
 
 
 def status(*words: str, **environment: str) -> Result:

@@ -17,7 +17,7 @@ from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
 from tests.unit.bootstrap.prepared import prepare
 from tests.unit.doctor.conftest import GB, GOOD, Ward, bigger
-from tests.unit.overview.test_screen import OVERVIEW
+from tests.unit.overview.samples import OVERVIEW
 
 OK, LOOK, BAD, UNKNOWN = Outcome.OK, Outcome.LOOK, Outcome.BAD, Outcome.UNKNOWN
 

@@ -17,7 +17,7 @@ from perturbnet.outputs.report.certificate import put_beside
 from perturbnet.transparency.bundle import open_bundle
 from tests.unit.audit.honest import LOG_KEY, Honest
 from tests.unit.audit.published import OTHER_KEY
-from tests.unit.outputs.report.test_page import HOSTILE, Tags
+from tests.unit.outputs.report.pages import HOSTILE, Tags
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
@@ -34,32 +33,8 @@ from perturbnet.transparency.bundle import open_bundle
 from tests.fakes import MemorySource, VirtualClock
 from tests.unit.audit.honest import Honest
 from tests.unit.audit.published import OTHER_KEY, publish
+from tests.unit.outputs.report.pages import HOSTILE, Tags
 from tests.unit.outputs.report.rounds import Rounds, publish_leaves
-
-HOSTILE = "</style><script>alert(1)</script><img src=//evil.test onerror=x>\u202e\x00 \"'"
-
-
-class Tags(HTMLParser):
-    """Every tag with its attributes, and the text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
 
 
 def report_of(bundle: Path, source: MemorySource | None, **wish: object) -> Report:
