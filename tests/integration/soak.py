@@ -1,6 +1,6 @@
 """A validator for many rounds among hostile miners, on a chain that fails, killed again and again.
 
-    python -m tests.integration.soak FOLDER [--rounds 500] [--calm 150] [--miners 20] [--hostile 8]
+    python -m tests.integration.soak FOLDER [--rounds 500] [--calm 250] [--miners 20] [--hostile 8]
                                      [--kill-every 30] [--faults 0.05]
 
 The last `calm` rounds are run without kills, so that one process is old enough for its memory to be measured.

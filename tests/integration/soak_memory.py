@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 LIMIT_MB = 1.0  # for 100 rounds
-WARM_ROUNDS = 30
+WARM_ROUNDS = 100  # 790 rounds of one life: 3 MB in the first hundred, 0.08 MB for each hundred after them
 LONG_ROUNDS = 100  # a life shorter than these and WARM_ROUNDS says nothing about a slope
 SETTLED_ROUNDS = 5  # what a life must have closed to be compared with others
 FEWEST_LIVES = 6

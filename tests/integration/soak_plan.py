@@ -15,7 +15,7 @@ class Plan:
 
     folder: Path
     rounds: int = 500
-    calm: int = 150
+    calm: int = 250
     miners: int = 20
     hostile: int = 8
     kill_every_s: float = 30.0
