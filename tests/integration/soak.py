@@ -1,6 +1,6 @@
 """A validator for many rounds among hostile miners, on a chain that fails, killed again and again.
 
-    python -m tests.integration.soak FOLDER [--rounds 500] [--calm 250] [--miners 20] [--hostile 8]
+    python -m tests.integration.soak FOLDER [--rounds 750] [--calm 250] [--miners 20] [--hostile 8]
                                      [--kill-every 30] [--faults 0.05]
 
 The last `calm` rounds are run without kills, so that one process is old enough for its memory to be measured.
@@ -229,10 +229,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("folder", type=Path)
-    for name, default in (("rounds", 500), ("calm", 150), ("miners", 20), ("hostile", 8)):
-        options.add_argument(f"--{name}", type=int, default=default)
-    options.add_argument("--kill-every", type=float, default=30.0, dest="kill_every_s")
-    options.add_argument("--faults", type=float, default=0.05)
+    for name in ("rounds", "calm", "miners", "hostile"):
+        options.add_argument(f"--{name}", type=int, default=getattr(Plan, name))
+    options.add_argument("--kill-every", type=float, default=Plan.kill_every_s, dest="kill_every_s")
+    options.add_argument("--faults", type=float, default=Plan.faults)
     given = options.parse_args()
     outcome = run_soak(Plan(**{**vars(given), "folder": given.folder.absolute()}))
     sys.stdout.write(json.dumps(asdict(outcome), indent=2) + "\n")

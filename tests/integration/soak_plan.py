@@ -14,7 +14,7 @@ class Plan:
     """How long, and how hard."""
 
     folder: Path
-    rounds: int = 500
+    rounds: int = 750
     calm: int = 250
     miners: int = 20
     hostile: int = 8

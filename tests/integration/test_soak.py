@@ -1,4 +1,4 @@
-"""The soak, short. The long one: python -m tests.integration.soak FOLDER --rounds 500."""
+"""The soak, short. The long one: python -m tests.integration.soak FOLDER."""
 
 from __future__ import annotations
 
