@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from perturbnet.errors import ArtifactMissing, DigestMismatch
+from perturbnet.folders import sync_folder
 
 _CHUNK = 1 << 20
 
@@ -113,12 +114,3 @@ def _temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             yield file, temporary
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut: fsync(2) on the folder itself."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 import httpx2
 
-from perturbnet.artifacts import sync_folder
 from perturbnet.bootstrap.connection import Fault, Hub, Pace, Patience
 from perturbnet.bootstrap.digests import PIECE, Digest, digest_of, feed, start_digest
 from perturbnet.bootstrap.disk import require_space
 from perturbnet.bootstrap.hub import HubFile, HubSnapshot, file_url
 from perturbnet.bootstrap.layout import Place, link_or_copy, quarantine
 from perturbnet.errors import DigestMismatch, HubRefused
+from perturbnet.folders import sync_folder
 
 FLUSH_BYTES = 64 << 20
 WINDOW_S = 60.0

@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from perturbnet.artifacts import replace_durably, sync_folder, write_durably
+from perturbnet.artifacts import replace_durably, write_durably
 from perturbnet.bootstrap.hub import HubFile, HubSnapshot
+from perturbnet.folders import sync_folder
 
 
 @dataclass(frozen=True, slots=True)

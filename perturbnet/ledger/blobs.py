@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perturbnet.artifacts import write_durably
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, LedgerError
-from perturbnet.ledger.folders import make_folder
+from perturbnet.folders import make_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

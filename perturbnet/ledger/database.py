@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
-from perturbnet.ledger.folders import make_folder, sync_folder
+from perturbnet.folders import make_folder, sync_folder
 from perturbnet.ledger.schema import (
     APPLICATION_ID,
     FIRST_VERSION,

@@ -23,7 +23,7 @@ from perturbnet import __version__
 from perturbnet.artifacts import write_durably
 from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import BundleError, BundleMissing, LedgerError
-from perturbnet.ledger.folders import make_folder, sync_folder
+from perturbnet.folders import make_folder, sync_folder
 
 FILE_TIMEOUT_S = 60.0
 _CHUNK = 1 << 16

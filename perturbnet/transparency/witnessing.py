@@ -22,7 +22,7 @@ from perturbnet import canonical
 from perturbnet.artifacts import write_durably
 from perturbnet.clock import Clock
 from perturbnet.errors import BundleError, LedgerError, LedgerForked, NoteError
-from perturbnet.ledger.folders import make_folder
+from perturbnet.folders import make_folder
 from perturbnet.ledger.leaves import KeyLeaf, Leaf
 from perturbnet.merkle import EMPTY_ROOT, verify_consistency
 from perturbnet.transparency.bundle import Bundle

@@ -39,8 +39,8 @@ from perturbnet.artifacts import sha256_file, write_durably
 from perturbnet.clock import Clock
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError, PerturbError
+from perturbnet.folders import sync_folder
 from perturbnet.ledger import LedgerStore
-from perturbnet.ledger.folders import sync_folder
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE, Journal
 from perturbnet.validator.state_check import Checked, Progress, check_state

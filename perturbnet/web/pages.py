@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from perturbnet.errors import PerturbError, Reject
+from perturbnet.markup import open_templates
 from perturbnet.overview import AnswerView, Overview, RoundView
-from perturbnet.overview.screen import ago, printable, short
+from perturbnet.overview.screen import ago
 from perturbnet.web.charts import draw_bars, draw_standings
 from perturbnet.web.pictures import Pictures, Triple
 
@@ -80,27 +81,7 @@ def _render(template: str, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("perturbnet.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "ago": ago,
-        "short": short,
-        "utc": _utc,
-        "score": _score,
-        "percent": _percent,
-        "grouped": _grouped,
-    }
-    return made
-
-
-def _finalize(value: object) -> object:
-    return printable(value) if type(value) is str else value
+    return open_templates("perturbnet.web", {"ago": ago, "utc": _utc, "percent": _percent})
 
 
 def _utc(time_ms: int) -> str:
@@ -110,13 +91,5 @@ def _utc(time_ms: int) -> str:
         return "no time"
 
 
-def _score(ppb: int) -> str:
-    return f"{ppb / 1e9:.4f}"
-
-
 def _percent(ppb: int) -> str:
     return f"{ppb / 1e7:.2f} %"
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}"

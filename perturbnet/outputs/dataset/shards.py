@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from perturbnet.artifacts import sha256_file, sync_folder
+from perturbnet.artifacts import sha256_file
+from perturbnet.folders import sync_folder
 from perturbnet.outputs.dataset.columns import columns_of, encoding_of, schema_of
 from perturbnet.outputs.dataset.examples import Row, unpack
 from perturbnet.outputs.dataset.layout import DATA_FOLDER, Mode, Split, shard_path

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from perturbnet.classifier import CANONICAL
 from perturbnet.errors import Reject
 from perturbnet.ledger.leaves import ConfigLeaf
+from perturbnet.markup import open_templates
 from perturbnet.outputs.certificate.wording import caveats
 from perturbnet.outputs.report.charts import Series, draw_bars, draw_curves, percent
 from perturbnet.outputs.report.distances import measure
@@ -28,7 +29,6 @@ from perturbnet.outputs.report.folding import Findings
 from perturbnet.outputs.report.gallery import Gallery
 from perturbnet.outputs.report.meaning import ENDINGS, EXCLUSIONS
 from perturbnet.outputs.statistics import Rate, Statistics
-from perturbnet.overview.screen import printable, short
 
 SHOWN_MINERS = 20
 SHOWN_CLASSES = 16
@@ -168,28 +168,10 @@ def list_endings(outcomes: Mapping[str, int]) -> list[tuple[str, str, int, float
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("perturbnet.outputs.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return open_templates(
+        "perturbnet.outputs.report",
+        {"percent": percent, "day": _day, "minute": _minute, "measure": measure},
     )
-    made.filters |= {
-        "grouped": lambda number: f"{number:,}",
-        "percent": percent,
-        "short": short,
-        "day": _day,
-        "minute": _minute,
-        "score": lambda ppb: f"{ppb / 1e9:.4f}",
-        "measure": measure,
-    }
-    return made
-
-
-def _finalize(value: object) -> object:
-    return printable(value) if type(value) is str else value
 
 
 def _day(time_ms: int) -> str:

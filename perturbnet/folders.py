@@ -23,7 +23,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names that `folder` holds."""
+    """Make the names in a folder survive a power cut: fsync(2) on the folder itself."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
