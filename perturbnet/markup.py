@@ -1,8 +1,8 @@
 """Pages of strangers' words: templates in which every text is escaped, and freed of what hides or reorders.
 
-A log's names, labels and reasons are whatever somebody wrote. What comes into a page as plain text is escaped
-by jinja and goes through `printable`; markup of our own is marked as such. A name that a template misspells is
-an error, not an empty place.
+A log's names, labels and reasons are whatever somebody wrote. What comes into a page as plain text is
+escaped by jinja and goes through `printable`; markup of our own is marked as such. A name that a template
+misspells is an error, not an empty place.
 """
 
 from __future__ import annotations

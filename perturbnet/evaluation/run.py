@@ -24,8 +24,8 @@ from perturbnet.evaluation.plan import Plan, build_plan, record_plan
 from perturbnet.evaluation.scanning import list_candidates
 from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key, require_fixed_cap
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
+from perturbnet.folders import make_folder
 from perturbnet.identity import load_hotkey
-from perturbnet.ledger.folders import make_folder
 from perturbnet.validator.startup import build_rules
 
 

@@ -34,8 +34,8 @@ from perturbnet.evaluation.engines import Judged
 from perturbnet.evaluation.images import FolderSource
 from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Evaluation
+from perturbnet.folders import make_folder
 from perturbnet.identity import Keypair, create_wallet
-from perturbnet.ledger.folders import make_folder
 from perturbnet.terms import metagraph_leaf
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import Source, publish

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from perturbnet.artifacts import write_durably
 from perturbnet.errors import LedgerError, NoteError, OutputError, PerturbError
-from perturbnet.ledger.folders import make_folder
+from perturbnet.folders import make_folder
 from perturbnet.ledger.leaves import ConfigLeaf
 from perturbnet.outputs.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
 from perturbnet.outputs.certificate.verification import leaf_of
