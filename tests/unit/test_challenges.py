@@ -144,6 +144,7 @@ class Scripted:
     name = model_name = "scripted"
     labels = LABELS
     model_digest = "0" * 64
+    together = 1
     saturated: int = 0
 
     def classify(self, images: Sequence[Pixels]) -> list[Classification]:
