@@ -12,6 +12,7 @@ import click
 from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
 from perturbnet.commands.fraud import audit_fraud
+from perturbnet.commands.given import read_share
 from perturbnet.commands.printing import write_text
 from perturbnet.commands.receipt import audit_receipt
 
@@ -184,10 +185,7 @@ def _scope(plan: Plan, part: str | None) -> Scope | None:
         return None
     if part == "log":
         return Scope.log(plan.size)
-    number, slash, of = part.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"{part!r}: expected log, or I/K with I from 1 to K", param_hint="--part")
-    return Scope.part(plan.size, int(number), int(of))
+    return Scope.part(plan.size, *read_share(part, also="log, or "))
 
 
 def _report(part: Part, json_file: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from perturbnet.bars import open_bar
-from perturbnet.commands.given import read_settings
+from perturbnet.commands.given import PROFILES, read_settings
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.fetching import Progress
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from perturbnet.config import Settings
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
-PROFILES = ("imagenet100", "reference")
 profile_option = click.option("--profile", type=click.Choice(PROFILES), help="[default: PERTURB_PROFILE]")
 pins_option = click.option(
     "--pins", "pins_file", type=click.Path(path_type=Path), help="Pins file  [default: the package's own]"

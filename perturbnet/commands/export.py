@@ -10,6 +10,7 @@ import click
 
 from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means
+from perturbnet.commands.given import read_share
 
 if TYPE_CHECKING:
     from perturbnet.audit.run import Means
@@ -129,7 +130,7 @@ def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile
     from perturbnet.outputs.dataset.exporting import write_ranges
     from perturbnet.transparency.bundle import open_bundle
 
-    share, plan = _share(part), _planned(out)
+    share, plan = read_share(part), _planned(out)
     with open_bundle(bundle) as opened, open_bars() as progress:
         plan.check(opened)
         means = _means(plan, profile)
@@ -214,13 +215,6 @@ def _planned(out: Path) -> Plan:
 def _mark(path: Path | None, said: str) -> None:
     if path is not None:
         path.write_text(f"{said}\n", encoding="utf-8")
-
-
-def _share(part: str) -> tuple[int, int]:
-    number, slash, of = part.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"{part!r}: expected I/K with I from 1 to K", param_hint="--part")
-    return int(number), int(of)
 
 
 def _means(plan: Plan, profile: str | None) -> Means:

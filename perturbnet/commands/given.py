@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perturbnet.config import Loaded, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+PROFILES = ("imagenet100", "reference")
 
 
 def settings_options(command: F) -> F:
@@ -38,6 +39,15 @@ def split_pairs(pairs: Sequence[str]) -> dict[str, str]:
             raise click.UsageError(f"--set {pair}: expected NAME=VALUE")
         overrides[name] = text
     return overrides
+
+
+def read_share(part: str, *, also: str = "") -> tuple[int, int]:
+    """`--part I/K`, the I-th of K; `also` is what else the option takes. Raises `click.BadParameter`."""
+    number, slash, of = part.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        message = f"{part!r}: expected {also}I/K with I from 1 to K"
+        raise click.BadParameter(message, param_hint="--part")
+    return int(number), int(of)
 
 
 def load_given(pairs: Sequence[str] = (), file: Path | None = None, **named: str | None) -> Loaded:

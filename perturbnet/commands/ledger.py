@@ -17,14 +17,12 @@ from perturbnet.commands.ledger_inputs import (
     read_note,
     witness_key,
 )
-from perturbnet.commands.printing import print_facts
+from perturbnet.commands.printing import JSON_HELP, print_facts
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.ledger import LedgerState
     from perturbnet.transparency.anchors import Anchor
-
-JSON_HELP = "Also write the facts as JSON; '-' prints them instead."
 
 
 @click.group()

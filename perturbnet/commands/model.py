@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.commands.given import read_settings
-from perturbnet.commands.printing import print_facts, print_table, write_json
+from perturbnet.commands.given import PROFILES, read_settings
+from perturbnet.commands.printing import JSON_HELP, print_facts, print_table, write_json
 
 if TYPE_CHECKING:
     from perturbnet.classifier.canonical.artefact import Artefact
-
-JSON_HELP = "Also write the table as JSON; '-' prints it instead."
-PROFILES = ("imagenet100", "reference")
 
 
 @click.group()

@@ -14,7 +14,7 @@ import click
 
 from perturbnet.bars import open_bars
 from perturbnet.commands.given import read_settings, settings_options
-from perturbnet.commands.printing import print_facts
+from perturbnet.commands.printing import JSON_HELP, print_facts
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 COPY_WITHIN_S = 3600.0
 MAX_ANSWER_BYTES = 1 << 16
-JSON_HELP = "Also write the facts as JSON; '-' prints them instead."
 
 
 @click.group()

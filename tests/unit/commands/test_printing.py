@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from perturbnet.cli import main
+from perturbnet.commands.given import PROFILES
+from perturbnet.config import registry
+from perturbnet.config.kinds import Choice
 
 
 @pytest.fixture
@@ -42,3 +45,16 @@ def test_a_pair_without_a_value_is_refused(runner: CliRunner, command: list[str]
     done = runner.invoke(main, [*command, "--set", "NETUID"])
     assert done.exit_code == 2
     assert "--set NETUID: expected NAME=VALUE" in done.output
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "1", "one/4", "1/", "/4"])
+def test_a_part_that_is_none_is_refused(runner: CliRunner, tmp_path: Path, part: str) -> None:
+    done = runner.invoke(main, ["export", "part", str(tmp_path), str(tmp_path), "--part", part])
+    assert done.exit_code == 2
+    assert f"{part!r}: expected I/K with I from 1 to K" in done.output
+
+
+def test_profiles_are_the_settings_own() -> None:
+    [kind] = [setting.kind for setting in registry() if setting.name == "PERTURB_PROFILE"]
+    assert isinstance(kind, Choice)
+    assert kind.words == PROFILES
