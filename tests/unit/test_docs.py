@@ -104,6 +104,20 @@ def test_a_page_names_settings_and_files_that_there_are(name: str) -> None:
     assert {file for file in missing if not any(file.startswith(each) for each in NOT_HERE)} == set()
 
 
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop().resolve()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        left += [
+            page.parent / link.partition("#")[0] for link in _LINK.findall(page.read_text(encoding="utf-8"))
+        ]
+    pages_of_docs = {page.resolve() for name, page in PAGES.items() if name.startswith("docs/")}
+    assert {page.name for page in pages_of_docs - reached} == set()
+
+
 def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
     links = "# A title\n[a](nowhere.md) [b](#a-title) [c](#no)\n\n"
     text = links + "```\nperturb audi X\nperturb report A --jsn x\n```\n"
