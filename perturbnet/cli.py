@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a finding or a failure; 2 usage or settings; 3 state or ar
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -40,7 +41,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 class _Group(click.Group):
-    """Turns the project's errors into a sentence and an exit code."""
+    """Turns the project's errors, and files that cannot be used, into a sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""
@@ -49,6 +50,11 @@ class _Group(click.Group):
         except PerturbError as error:
             click.echo(f"perturb: {error.diagnostics()}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"perturb: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+            ctx.exit(PerturbError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -40,6 +40,14 @@ def test_a_file_that_cannot_be_written_is_named(runner: CliRunner, tmp_path: Pat
     assert f"{file} was not written: No such file or directory" in done.output
 
 
+def test_a_file_that_any_command_cannot_write_is_a_sentence(runner: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["data", "list", "--profile", "reference", "--out", str(tmp_path / "file" / "list.json")]
+    done = runner.invoke(main, words)
+    assert (done.exit_code, done.exception.__class__) == (1, SystemExit)
+    assert done.output == f"perturb: {tmp_path / 'file'}: File exists\n"
+
+
 @pytest.mark.parametrize("command", [["config", "show"], ["status"], ["localnet"], ["state", "verify"]])
 def test_a_pair_without_a_value_is_refused(runner: CliRunner, command: list[str]) -> None:
     done = runner.invoke(main, [*command, "--set", "NETUID"])
