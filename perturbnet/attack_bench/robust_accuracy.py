@@ -21,7 +21,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from perturbnet.classifier import Engine
 from perturbnet.config import Settings
 from perturbnet.datasets import ImageSource, open_source
 from perturbnet.errors import AttackError
+from perturbnet.progress import Progress
 from perturbnet.protocol import Rules
 from perturbnet.traversal import Draw
 from perturbnet.verification import Pixels
@@ -99,7 +100,7 @@ def examine(
     *,
     record: Path,
     jobs: int = 1,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Progress = lambda _done, _all: None,
 ) -> list[Standing]:
     """Attack a network of the profile's architecture afresh; a standing for each row, in the plan's order.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -22,6 +22,7 @@ from perturbnet.attack_bench.trials import Bench, draw_challenges, open_bench_so
 from perturbnet.challenges import Challenge
 from perturbnet.config import Settings
 from perturbnet.errors import AttackError
+from perturbnet.progress import Progress
 
 FORMAT = 1
 
@@ -48,7 +49,7 @@ _worker: _Worker | None = None  # of this process
 
 
 def run_plan(
-    plan: Plan, settings: Settings, record: Path, *, jobs: int, progress: Callable[[int, int], None]
+    plan: Plan, settings: Settings, record: Path, *, jobs: int, progress: Progress
 ) -> list[dict[str, Any]]:
     """Run what `record` does not hold yet; every trial of the plan, in the order of attacks and images.
 

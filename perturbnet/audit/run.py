@@ -7,7 +7,7 @@ kinds of parts: one part `log`, and parts of the range of leaves, which any numb
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from perturbnet.audit.answers import RoundCheck
@@ -20,11 +20,9 @@ from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import DatasetError, LedgerError, RowUnreadable
 from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.progress import Stages
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import Bundle
-
-Progress = Callable[[str, int, int], None]
-"""progress(what, done, of)"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Audit:
     expected: Expected
     means: Means
     scope: Scope
-    progress: Progress = lambda _what, _done, _of: None
+    progress: Stages = lambda _what, _done, _of: None
     dice: random.Random = field(default_factory=random.SystemRandom)
     report: Report = field(default_factory=Report)
 

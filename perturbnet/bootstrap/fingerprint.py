@@ -24,7 +24,7 @@ import hashlib
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,10 +33,10 @@ from perturbnet.datasets.source import picture_stored
 from perturbnet.datasets.tables import count_rows, iterate_cells
 from perturbnet.errors import ArtifactError, DigestMismatch, RowUnreadable
 from perturbnet.images import picture_digest
+from perturbnet.progress import Progress
 
 UNDECODABLE_DOMAIN = b"perturb/undecodable/1\n"
 NO_LABEL = -1
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

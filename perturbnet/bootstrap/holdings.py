@@ -32,11 +32,11 @@ from perturbnet.datasets import ImageSource, SourceIdentity, SourceImage, open_s
 from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
 from perturbnet.images import pixel_digest
+from perturbnet.progress import Progress
 from perturbnet.protocol import PROTOCOL_VERSION
 
 SAMPLED_ROWS = 16
 HINT = "Run `perturb bootstrap`: what differs is fetched, rendered or fingerprinted anew."
-Progress = Callable[[int, int], None]
 
 
 class CheckedSource:

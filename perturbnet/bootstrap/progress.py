@@ -7,7 +7,6 @@ file beside each unfinished one, which its command writes a few times a second a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.profile import bytes_to_fetch
 from perturbnet.bootstrap.records import read_json
 from perturbnet.errors import ArtifactError
+from perturbnet.progress import Progress
 
 _EVERY_S = 0.25
 
@@ -51,7 +51,7 @@ def take_standing(plan: Plan) -> Standing:
     return Standing(done, total, rows, plan.rows or 0)
 
 
-def telling_rows(record: Path) -> Callable[[int, int], None]:
+def telling_rows(record: Path) -> Progress:
     """Return a progress callback that leaves the count beside `record` until the work is done."""
     path, last_s = _beside(record), 0.0
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from perturbnet.artifacts import sha256_file
 from perturbnet.datasets.reference import DEFAULT_SPLIT, open_reference, parquet_path
 from perturbnet.errors import DatasetError, DigestMismatch
+from perturbnet.progress import Progress
 
 
-def prepare_reference(
-    cache_dir: Path, progress: Callable[[int, int], None] | None = None
-) -> tuple[Path, Path | None]:
+def prepare_reference(cache_dir: Path, progress: Progress | None = None) -> tuple[Path, Path | None]:
     """Have the pictures that validators draw from, rendering them if the cache lacks them.
 
     Returns the Parquet file, and where a damaged one was moved to, if there was one.

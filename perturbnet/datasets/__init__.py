@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from perturbnet.datasets.source import ImageSource, SourceIdentity, SourceImage
 from perturbnet.errors import ConfigError, DatasetError
+from perturbnet.progress import Progress
 
 __all__ = ["PROFILES", "ImageSource", "SourceIdentity", "SourceImage", "open_source"]
 
@@ -18,7 +18,7 @@ def open_source(
     *,
     cache_dir: Path,
     split: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ImageSource:
     """Open the data set of a profile; without `split`, the one that validators draw from (`train` in both).
 

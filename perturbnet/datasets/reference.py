@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -36,10 +36,10 @@ from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_store
 from perturbnet.datasets.tables import ParquetTable, write_table
 from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
 from perturbnet.images import pixel_digest
+from perturbnet.progress import Progress
 
 REPOSITORY = "perturbnet/reference"
 DEFAULT_SPLIT = "train"
-Progress = Callable[[int, int], None]
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 

@@ -6,8 +6,6 @@ is no chain, so no anchor; and no weights. The order of images follows from a se
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from perturbnet.audit.findings import Report
 from perturbnet.audit.heads import check_authority, check_signature
 from perturbnet.audit.history import Expected
@@ -15,6 +13,7 @@ from perturbnet.audit.run import Audit, Means, Scope
 from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
 from perturbnet.evaluation.attackers import NETUID
+from perturbnet.progress import Stages
 from perturbnet.transparency.bundle import Bundle
 
 NO_ANCHOR = "anchors: none, an offline evaluation"
@@ -25,7 +24,7 @@ def check_bundle(
     images: ImageSource,
     engine: Engine,
     plan_digest: str,
-    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    progress: Stages = lambda _what, _done, _of: None,
 ) -> Report:
     """Audit an evaluation's published log, all of it, with images and model.
 

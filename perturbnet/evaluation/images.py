@@ -29,6 +29,7 @@ from perturbnet.evaluation.scanning import (
     read_pictures,
 )
 from perturbnet.images import pixel_digest
+from perturbnet.progress import Progress
 
 IMAGES_FILE = "images.json"
 FORMAT = 1
@@ -118,7 +119,7 @@ def record_images(
     *,
     classes: Sequence[str],
     label_of: Callable[[str], tuple[str, int]],
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Images:
     """Look at a folder and record it in `out`; or find there what was recorded of the same folder before.
 

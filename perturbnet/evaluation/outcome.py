@@ -5,7 +5,6 @@ They are counted from the published log by `outputs.statistics`, so whoever has 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from perturbnet.outputs.report import (
     write_report,
 )
 from perturbnet.outputs.statistics import Rate, Statistics, count_log
+from perturbnet.progress import Stages
 from perturbnet.transparency.bundle import open_bundle
 
 SHOWN_REFUSALS = 10
@@ -113,7 +113,7 @@ class Outcome:
         return f"{report.status}; step {int(shown.step)}, {shown.step.name.lower()}: {shown.text}"
 
 
-def conclude(prepared: Prepared, progress: Callable[[str, int, int], None]) -> Outcome:
+def conclude(prepared: Prepared, progress: Stages) -> Outcome:
     """Check and count what was published; `progress` is told (what, done, of).
 
     Raises:

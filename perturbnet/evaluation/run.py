@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
 from perturbnet.folders import make_folder
 from perturbnet.identity import load_hotkey
+from perturbnet.progress import Progress
 from perturbnet.validator.startup import build_rules
 
 
@@ -64,7 +65,7 @@ class Prepared:
         return self.request.out / BUNDLE
 
 
-def prepare(request: Request, progress: Callable[[int, int], None]) -> Prepared:
+def prepare(request: Request, progress: Progress) -> Prepared:
     """Open model and images; begin the evaluation's folder, or find the same evaluation there.
 
     Args:
@@ -134,7 +135,7 @@ def open_evaluation(prepared: Prepared) -> Iterator[Session]:
         yield session
 
 
-def _describe(request: Request, progress: Callable[[int, int], None]) -> Network:
+def _describe(request: Request, progress: Progress) -> Network:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     caches = (request.settings.cache_dir / "hub", Path(HF_HUB_CACHE))

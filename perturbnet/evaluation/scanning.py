@@ -29,6 +29,7 @@ from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
 from perturbnet.freshness import rescale
 from perturbnet.images import Pixels, pixel_digest
 from perturbnet.pictures import MAX_PICTURE_BYTES
+from perturbnet.progress import Progress
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -108,7 +109,7 @@ def read_pictures(
     candidates: Sequence[Candidate],
     label_of: Callable[[str], tuple[str, int]],
     longest_side: int | None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[list[Picture], list[Refusal]]:
     """Read every candidate once: the pictures that can be judged, and the files that cannot, with reasons.
 

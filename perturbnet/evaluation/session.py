@@ -11,7 +11,7 @@ OUT/bundle/           the published log: what `perturb certify`, `report`, `expo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Evaluation
 from perturbnet.folders import make_folder
 from perturbnet.identity import Keypair, create_wallet
+from perturbnet.progress import Progress
 from perturbnet.terms import metagraph_leaf
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import Source, publish
@@ -77,7 +78,7 @@ class Session:
         """The log."""
         return self.evaluation.journal
 
-    def publish(self, progress: Callable[[int, int], None] | None = None) -> int:
+    def publish(self, progress: Progress | None = None) -> int:
         """Publish all of the log that is between rounds; returns how many leaves. Nothing is held back.
 
         Raises:

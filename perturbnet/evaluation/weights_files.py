@@ -11,7 +11,7 @@ github.com/huggingface/safetensors, README; timm's `models/_hub.py` for config.j
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.weights import PinnedWeights, hub_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, HubRefused, ModelError
+from perturbnet.progress import Progress
 
 SUFFIX = ".safetensors"
 TIMM = "timm:"
@@ -69,7 +70,7 @@ class HubAccess:
     fetch: bool = False
     token: str | None = None
     endpoint: str | None = None
-    progress: Callable[[int, int], None] = lambda _done, _of: None
+    progress: Progress = lambda _done, _of: None
 
 
 def find_weights(model: str, arch: str | None, access: HubAccess) -> WeightsFile:

@@ -26,6 +26,7 @@ from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
 from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
 from perturbnet.localnet.self_audit import SelfAudit, audit_itself
 from perturbnet.miner.reserve import TimeToSearch
+from perturbnet.progress import Stages
 from perturbnet.validator.journal import BLOBS_FOLDER
 
 POLL_S = 0.2
@@ -98,7 +99,7 @@ async def _run(plan: Plan, source: ImageSource, show: Bars, started_s: float) ->
     return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s, audit)
 
 
-def _audit_bar(show: Bars) -> Callable[[str, int, int], None]:
+def _audit_bar(show: Bars) -> Stages:
     """Shows the rounds of an audit; its leaves take no time here."""
 
     def progress(what: str, done: int, of: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledgements
 from perturbnet.audit.findings import Finding, Report
 from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Progress, Scope, audit_bundle
+from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
 from perturbnet.bootstrap.holdings import open_manifest
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.chain import LocalChain
@@ -21,6 +21,7 @@ from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError
 from perturbnet.localnet.network import NETUID, LocalNetwork
 from perturbnet.miner.keepsakes import ACKNOWLEDGEMENTS_FILE
+from perturbnet.progress import Stages
 from perturbnet.transparency.anchors import read_commitment
 from perturbnet.transparency.bundle import Bundle, open_bundle
 
@@ -51,7 +52,7 @@ class SelfAudit:
 
 
 async def audit_itself(
-    network: LocalNetwork, chain: LocalChain, source: ImageSource, progress: Progress
+    network: LocalNetwork, chain: LocalChain, source: ImageSource, progress: Stages
 ) -> SelfAudit:
     """Audit the network's published log, all of it, with the model."""
     done = SelfAudit()

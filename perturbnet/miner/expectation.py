@@ -36,6 +36,7 @@ from perturbnet.images import encode_base64, encode_png
 from perturbnet.miner.calibration import Costs, measure_costs
 from perturbnet.miner.passes import ModelThread
 from perturbnet.miner.search import Search
+from perturbnet.progress import Progress
 from perturbnet.protocol import AttackChallenge, Rules
 from perturbnet.scoring import score_perturbation
 from perturbnet.traversal import Draw
@@ -43,8 +44,6 @@ from perturbnet.validator.startup import build_rules
 
 KIB_PER_MIB = 1024
 SLACK_S = 5.0  # of a warm-up: how much later a search's answer may be awaited before it is called hung
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ each miner.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,6 +36,7 @@ from perturbnet.audit.rounds import Log
 from perturbnet.errors import LedgerCorrupt, OutputError, Reject
 from perturbnet.outputs.attempts import ImageAttempts, Reading, read_attempts
 from perturbnet.outputs.intervals import LEVEL, Interval, anytime, clopper_pearson, share
+from perturbnet.progress import Progress
 
 ABSENT = frozenset(
     {
@@ -204,7 +204,7 @@ def count_log(
     since: int = 0,
     until: int | None = None,
     level: str = LEVEL,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    progress: Progress = lambda _done, _of: None,
 ) -> Statistics:
     """Count the rounds of a log from leaf `since` to before leaf `until`, its end when not given.
 

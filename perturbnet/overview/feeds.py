@@ -12,7 +12,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
@@ -23,13 +22,13 @@ from perturbnet.merkle import EMPTY_ROOT
 from perturbnet.overview.build import Facts, build_overview
 from perturbnet.overview.tail import Tail
 from perturbnet.overview.views import AnchorView, Overview, decode_overview
+from perturbnet.progress import Progress
 from perturbnet.telemetry.loopback import HOST
 from perturbnet.transparency.bundle import Bundle, open_bundle
 
 OVERVIEW_PATH = "/overview.json"
 DEADLINE_S = 10.0
 MAX_OVERVIEW_BYTES = 32 << 20
-Progress = Callable[[int, int], None]
 
 
 class Feed(Protocol):

@@ -25,6 +25,7 @@ from perturbnet.errors import ArtifactError, BundleMissing, LedgerForked, NoteEr
 from perturbnet.ledger import BlobStore, LedgerStore
 from perturbnet.ledger.leaves import Leaf, ReceiptLeaf
 from perturbnet.merkle import EMPTY_ROOT
+from perturbnet.progress import Progress
 from perturbnet.transparency.anchors import Anchor, encode_anchors
 from perturbnet.transparency.bundle import ANCHORS, CHECKPOINT, KEYS, blob_path
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint, sign_checkpoint
@@ -33,9 +34,6 @@ from perturbnet.transparency.places import Target
 from perturbnet.transparency.tiles import WIDTH, Tile, encode_entries, tile_of, tiles_of
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""`progress(done, total)`, in files."""
 
 
 @dataclass(frozen=True)

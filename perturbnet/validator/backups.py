@@ -41,9 +41,10 @@ from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError, PerturbError
 from perturbnet.folders import sync_folder
 from perturbnet.ledger import LedgerStore
+from perturbnet.progress import Stages
 from perturbnet.validator.draws import Draws
 from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE, Journal
-from perturbnet.validator.state_check import Checked, Progress, check_state
+from perturbnet.validator.state_check import Checked, check_state
 
 BACKUP_FILE = "backup.json"
 BACKUP_PATH = "/backup"  # on loopback
@@ -78,7 +79,7 @@ def write_backup(
     target: Path,
     copy_ledger: Callable[[Path], None],
     clock: Clock,
-    progress: Progress = lambda *_: None,
+    progress: Stages = lambda *_: None,
 ) -> Manifest:
     """Write a backup of `state_dir` to the new folder `target`; `copy_ledger` fills an empty file.
 
@@ -136,7 +137,7 @@ def restore_backup(
     backup: Path,
     state_dir: Path,
     accept: Callable[[Journal, Checked], None],
-    progress: Progress = lambda *_: None,
+    progress: Stages = lambda *_: None,
 ) -> Checked:
     """Put a backup into the empty folder `state_dir`. `accept` refuses by raising, or makes it ready.
 
@@ -182,7 +183,7 @@ def draws_to_skip(newest_ms: int, now_ms: int, *, interval_s: float, attempts: i
     return ceil(elapsed_s / max(1.0, interval_s)) + attempts
 
 
-def skip_draws(journal: Journal, count: int, progress: Progress = lambda *_: None) -> int:
+def skip_draws(journal: Journal, count: int, progress: Stages = lambda *_: None) -> int:
     """Skip the next draws of the epoch, by leaf; returns how many, for it may end before."""
     config, epoch = journal.state.config, journal.state.epoch
     if config is None or epoch is None or epoch.abandoned:
@@ -231,7 +232,7 @@ def fill_requests(store: LedgerStore, state_dir: Path) -> bytes:
 
 
 def _fill(
-    state_dir: Path, partial: Path, copy_ledger: Callable[[Path], None], clock: Clock, progress: Progress
+    state_dir: Path, partial: Path, copy_ledger: Callable[[Path], None], clock: Clock, progress: Stages
 ) -> Manifest:
     for folder in _FOLDERS:
         _copy_blobs(state_dir / folder, partial / folder, progress)
@@ -262,7 +263,7 @@ def _fill(
     return manifest
 
 
-def _copy_blobs(source: Path, target: Path, progress: Progress, *, only: set[str] | None = None) -> None:
+def _copy_blobs(source: Path, target: Path, progress: Stages, *, only: set[str] | None = None) -> None:
     """Copy the blobs that are not there yet; one that retention took meanwhile is left out."""
     paths = sorted(source.glob("[0-9a-f][0-9a-f]/" + "[0-9a-f]" * 64))
     for number, path in enumerate(paths, 1):

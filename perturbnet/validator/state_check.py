@@ -12,19 +12,18 @@ a row without its file. What is missing is counted, and is an error only for the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from perturbnet.errors import ArtifactMissing, LedgerCorrupt, LedgerError, LedgerForked, NoteError
 from perturbnet.ledger import BlobStore, Entry, LedgerState, LedgerStore
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf
+from perturbnet.progress import Stages
 from perturbnet.transparency.delegation import Authority, read_authority
 from perturbnet.transparency.log_key import KEY_FILE, load_log_key, next_key
 from perturbnet.traversal import commit_to_keys
 from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE
-
-Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Checked:
     missing: int
 
 
-def check_state(state_dir: Path, progress: Progress = lambda *_: None) -> Checked:
+def check_state(state_dir: Path, progress: Stages = lambda *_: None) -> Checked:
     """Look at everything in `state_dir`; see the module's steps.
 
     Raises:
@@ -98,7 +97,7 @@ def check_key(state_dir: Path, state: LedgerState) -> Authority:
     return authority
 
 
-def check_blobs(store: BlobStore, digests: Iterable[str], progress: Progress, what: str) -> int:
+def check_blobs(store: BlobStore, digests: Iterable[str], progress: Stages, what: str) -> int:
     """How many of the blobs are missing; raises `DigestMismatch` for one that is damaged."""
     missing, named = 0, sorted(digests)
     for number, digest in enumerate(named, 1):

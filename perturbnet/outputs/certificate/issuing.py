@@ -18,11 +18,11 @@ from perturbnet.outputs.certificate.predicate import (
     AnchorFacts,
     LogHead,
     Predicate,
-    Progress,
     gather,
     sentences,
 )
 from perturbnet.outputs.intervals import LEVEL
+from perturbnet.progress import Progress
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.notes import SigningKey
 

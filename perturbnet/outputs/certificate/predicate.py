@@ -7,7 +7,6 @@ range alone; whoever gathers it from the same leaves gets the same bytes. The re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,12 +19,11 @@ from perturbnet.outputs.attempts import ImageAttempts, Reading, read_attempts
 from perturbnet.outputs.certificate.wording import caveats, mappings, summary
 from perturbnet.outputs.intervals import LEVEL
 from perturbnet.outputs.statistics import Count, Statistics
+from perturbnet.progress import Progress
 
 PREDICATE_TYPE = "urn:perturb:robustness-certificate:1"
 VERSION = 1
 OFFLINE = "offline"  # the network of an evaluation without a chain
-Progress = Callable[[int, int], None]
-"""progress(leaves read, leaves in all)"""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

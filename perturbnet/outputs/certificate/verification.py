@@ -30,7 +30,8 @@ from perturbnet.merkle import verify_inclusion
 from perturbnet.outputs.certificate.arithmetic import wrong_rates
 from perturbnet.outputs.certificate.envelope import Certificate, read_certificate
 from perturbnet.outputs.certificate.findings import Line, Outcome, Report, Step
-from perturbnet.outputs.certificate.predicate import PREDICATE_TYPE, Progress, gather, sentences
+from perturbnet.outputs.certificate.predicate import PREDICATE_TYPE, gather, sentences
+from perturbnet.progress import Progress
 from perturbnet.transparency.anchors import Anchor, check_chain, check_pinned
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.delegation import Authority, read_authority

@@ -15,7 +15,7 @@ itself is right is for `perturb audit` to say.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -41,11 +41,11 @@ from perturbnet.outputs.dataset.manifest import (
 )
 from perturbnet.outputs.dataset.plan import Seen, require_beginning
 from perturbnet.outputs.dataset.reading import ShardReader
+from perturbnet.progress import Stages
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.delegation import read_authority
 from perturbnet.transparency.notes import VerifierKey
 
-Progress = Callable[[str, int, int], None]
 _COMPARED = [column.name for column in COMMON if column.name != "margin"]
 
 
@@ -64,7 +64,7 @@ def check_dataset(
     key: VerifierKey | None = None,
     bundle: Bundle | None = None,
     source: ImageSource | None = None,
-    progress: Progress | None = None,
+    progress: Stages | None = None,
 ) -> Checked:
     """Go through the steps of the module.
 
@@ -119,7 +119,7 @@ def _check_signature(folder: Path, checked: Checked, key: VerifierKey | None, bu
     checked.done.append(f"signed by {key.encode()}")
 
 
-def _check_rows(folder: Path, checked: Checked, bundle: Bundle, progress: Progress | None) -> None:
+def _check_rows(folder: Path, checked: Checked, bundle: Bundle, progress: Stages | None) -> None:
     """Step 5, a round at a time."""
     manifest = checked.manifest
     rows = _Rows(folder, manifest)
@@ -200,7 +200,7 @@ def _compare(row: Mapping[str, Any], expected: Row) -> None:
 
 
 def _check_images(
-    folder: Path, checked: Checked, source: ImageSource | None, progress: Progress | None
+    folder: Path, checked: Checked, source: ImageSource | None, progress: Stages | None
 ) -> None:
     """Step 6: loading compares every image with its digest."""
     done, of = 0, checked.manifest.rows()

@@ -49,7 +49,6 @@ from perturbnet.outputs.dataset.manifest import (
 )
 from perturbnet.outputs.dataset.plan import (
     Plan,
-    Progress,
     Range,
     Wanted,
     make_plan,
@@ -65,6 +64,7 @@ from perturbnet.outputs.dataset.reports import (
     source_of,
 )
 from perturbnet.outputs.dataset.shards import RangeWriter
+from perturbnet.progress import Stages
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.notes import SigningKey
 
@@ -82,7 +82,7 @@ class Asked:
     margins: bool | None = None
 
 
-def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Progress | None = None) -> Plan:
+def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Stages | None = None) -> Plan:
     """Plan an export into `folder`, or take up the one that was begun there.
 
     Raises:
@@ -180,7 +180,7 @@ def export(
     means: Means,
     *,
     key: SigningKey | None = None,
-    progress: Progress | None = None,
+    progress: Stages | None = None,
 ) -> Manifest:
     """All of it in this process; raises as its parts do."""
     plan = begin(bundle, folder, asked, progress)
@@ -195,7 +195,7 @@ def write_ranges(
     means: Means,
     *,
     part: tuple[int, int] = (1, 1),
-    progress: Progress | None = None,
+    progress: Stages | None = None,
 ) -> list[Shard]:
     """Write the ranges of one part, the I-th of K; raises as `write_range`."""
     number, of = part

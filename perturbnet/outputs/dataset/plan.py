@@ -8,7 +8,7 @@ length of the log costs no memory.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -19,13 +19,12 @@ from perturbnet.artifacts import write_durably
 from perturbnet.errors import BundleTampered, OutputError
 from perturbnet.outputs.attempts import ImageAttempts, Reading, read_attempts
 from perturbnet.outputs.dataset.layout import WORK_FOLDER, Mode, cut_ranges
+from perturbnet.progress import Stages
 from perturbnet.transparency.bundle import Bundle
 
 VERSION = 1
 PLAN = f"{WORK_FOLDER}/plan.json"
 MAX_PLAN_BYTES = 1 << 28
-Progress = Callable[[str, int, int], None]
-"""progress(what, done, of)"""
 
 
 class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +81,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def make_plan(
-    bundle: Bundle, wanted: Wanted, *, start: int, previous: str = "", progress: Progress | None = None
+    bundle: Bundle, wanted: Wanted, *, start: int, previous: str = "", progress: Stages | None = None
 ) -> Plan:
     """Read all leaves of the data set and plan what is new from `start` on.
 
@@ -217,7 +216,7 @@ def _range_of(cuts: list[Range], position: int, start: int, step: int) -> Range:
     return cuts[-1]
 
 
-def _told(rounds: Iterator[ImageAttempts], size: int, progress: Progress | None) -> Iterator[ImageAttempts]:
+def _told(rounds: Iterator[ImageAttempts], size: int, progress: Stages | None) -> Iterator[ImageAttempts]:
     for attempts in rounds:
         yield attempts
         if progress is not None:

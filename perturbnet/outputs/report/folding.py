@@ -6,7 +6,6 @@ of others are counted and left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from perturbnet.audit.rounds import Contexts, Log
@@ -18,10 +17,9 @@ from perturbnet.outputs.report.distances import Distances
 from perturbnet.outputs.report.standings import Standings
 from perturbnet.outputs.report.strongest import Strongest, best_of
 from perturbnet.outputs.statistics import Count, Statistics
+from perturbnet.progress import Progress
 
 STEP = 256  # leaves that are looked through at once for the newest challenge
-Progress = Callable[[int, int], None]
-"""progress(done, of) in leaves"""
 
 
 @dataclass

@@ -16,9 +16,10 @@ from perturbnet.errors import OutputError
 from perturbnet.outputs.certificate.envelope import Certificate
 from perturbnet.outputs.report.certificate import put_beside
 from perturbnet.outputs.report.facts import read_facts
-from perturbnet.outputs.report.folding import Findings, Progress, fold, newest_config
+from perturbnet.outputs.report.folding import Findings, fold, newest_config
 from perturbnet.outputs.report.gallery import Gallery, hang
 from perturbnet.outputs.report.page import Report, render_report
+from perturbnet.progress import Progress
 from perturbnet.transparency.bundle import Bundle
 
 PICTURES = 8
