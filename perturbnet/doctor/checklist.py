@@ -68,7 +68,8 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "processors", BOTH, "processors and memory as README's table of hardware says",
-        "a larger machine, or fewer miners a round (PERTURB_K_MINERS)", machine.check_processors,
+        "a larger machine; until then PERTURB_K_MINERS (a validator) or PERTURB_SEARCHES (a miner) asks less",
+        machine.check_processors,
     ),
     Check(
         "disk", BOTH, "room in PERTURB_STATE_DIR and PERTURB_CACHE_DIR, and the right to write there",
