@@ -65,7 +65,9 @@ def part(
 
 @fingerprint.command("merge")
 @profile_option
-@click.argument("records", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "records", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Record to write  [default: the profile's]")
 def merge(profile: str | None, records: tuple[Path, ...], out: Path | None) -> None:
     """Join parts, in any order, into the fingerprint of the whole data set."""
