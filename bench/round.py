@@ -181,6 +181,12 @@ def _stages(made: Round) -> Iterator[tuple[str, Callable[[int], object]]]:
     def encode_change(number: int) -> None:
         changes[number] = encode_delta(made.task.clean, pixels[number])
 
+    def in_company(number: int) -> None:
+        if number % made.engine.together == 0:
+            made.engine.classify(
+                [pixels[n] for n in range(number, min(number + made.engine.together, ANSWERS))]
+            )
+
     yield "store the body (before it is judged)", lambda number: bodies.put(made.bodies[number])
     yield "note it in the ledger (before it is judged)", lambda number: store.note_arrival(rows[number])
     yield "read the body back", lambda number: bodies.get(rows[number].body)
@@ -188,7 +194,8 @@ def _stages(made: Round) -> Iterator[tuple[str, Callable[[int], object]]]:
     yield "checks 4 to 6: L-inf, SSIM, PSNR", lambda number: inspect_pixels(made.task, pixels[number])
     yield "encode the change", encode_change
     yield "store the change", lambda number: deltas.put(changes[number])
-    yield "checks 7 and 8: the model", lambda number: made.engine.classify([pixels[number]])
+    yield "checks 7 and 8: the model, one by one", lambda number: made.engine.classify([pixels[number]])
+    yield "checks 7 and 8: the model, as many as share a pass", in_company
     store.close()
 
 
