@@ -22,7 +22,6 @@ from perturbnet.classifier.canonical.portable import (
     PortableArithmetic,
     blocks_of,
     padded_shape,
-    row_blocks,
     tap_rows,
     widest_row,
 )
@@ -59,7 +58,7 @@ class CompiledArithmetic(PortableArithmetic):
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
         extremes = _Extremes(_bias(layer, grid))
-        for _, part in row_blocks(step, 1, CACHE.product, widest_row(step)):
+        for _, part in blocks_of(1, step.out_height, widest_row(step), CACHE.product):
             first, count = part.start, part.stop - part.start
             phases = [
                 self._stack_taps(grid, step, first, count, phase)

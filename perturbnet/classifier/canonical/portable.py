@@ -75,7 +75,7 @@ class PortableArithmetic:
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         padded = _pad(grid.values, step)
         collector = _Collector(self._workspace, layer.bias(grid.unit), step.out_height * step.out_width)
-        for images, rows in row_blocks(step, len(padded), self._blocks.product, widest_row(step)):
+        for images, rows in blocks_of(len(padded), step.out_height, widest_row(step), self._blocks.product):
             phases = [
                 _stack_taps(padded[images], step, rows, phase)
                 for phase in range(min(step.stride, step.kernel))
@@ -96,7 +96,7 @@ class PortableArithmetic:
         collector = _Collector(self._workspace, bias, step.out_height * step.out_width)
         sums = collector.values.view(-1, step.out_height, step.out_width, step.cout)
         widest = step.out_width * min(step.cout, self._blocks.channels)
-        for images, rows in row_blocks(step, len(padded), self._blocks.chunk, widest):
+        for images, rows in blocks_of(len(padded), step.out_height, widest, self._blocks.chunk):
             reach = slice(rows.start * step.stride, (rows.stop - 1) * step.stride + step.kernel)
             for begin in range(0, step.cout, self._blocks.channels):
                 part = slice(begin, begin + self._blocks.channels)
@@ -249,11 +249,6 @@ def tap_rows(step: Step, count: int, phase: int) -> int:
 def widest_row(step: Step) -> int:
     """Values of one output row on the wider side of its matrix product."""
     return step.out_width * max(step.kernel * step.cin, step.cout)
-
-
-def row_blocks(step: Step, images: int, values: int, per_row: int) -> Iterator[Block]:
-    """Images and output rows, so that a block holds about `values` values."""
-    yield from blocks_of(images, step.out_height, per_row, values)
 
 
 def blocks_of(images: int, positions: int, per_position: int, values: int) -> Iterator[Block]:
