@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from perturbnet.errors import (
-    ChallengeError,
-    ModelError,
-)
+from perturbnet.challenges import build_challenge
+from perturbnet.config import load_settings
+from perturbnet.errors import ChallengeError, ModelError
+from perturbnet.freshness import FRESHNESS_FORMS
 from perturbnet.images import decode_base64, decode_png, pixel_digest
-from perturbnet.ledger.leaves import (
-    ChallengeLeaf,
-    SkipLeaf,
-)
-from tests.fakes import MemorySource
+from perturbnet.ledger.leaves import ChallengeLeaf, SkipLeaf
+from perturbnet.traversal import Draw
+from perturbnet.validator import startup
+from perturbnet.validator.draws import SeededDraw
+from perturbnet.validator.posing import pose
+from tests.fakes import BlockEngine, MemorySource
 from tests.unit.validator.world import (
     Validator,
     leaves,
@@ -46,6 +48,32 @@ def test_without_freshness_the_plain_image_is_sent(tmp_path: Path) -> None:
     assert leaf.freshness == {}
     sent = decode_png(decode_base64(world.courier.asked[0].clean_image_b64))
     assert np.array_equal(sent, MemorySource().read(leaf.row).pixels)
+
+
+@pytest.mark.parametrize("form", sorted(FRESHNESS_FORMS))
+def test_the_policys_form_of_freshness_is_drawn(form: int) -> None:
+    """Whoever goes on by an older form, a validator or an evaluation, poses what its rules leaf says."""
+    settings = load_settings({}, overrides={"PERTURB_PROFILE": "reference"}).settings
+    policy = replace(startup.build_policy(settings, startup.build_rules(settings), "f" * 64), augment=form)
+    engine, source = BlockEngine(), MemorySource()
+    for row in range(6):
+        seeded = SeededDraw(Draw(0, row, row), bytes([row]) * 32, bytes(32))
+        posed = pose(source.read(row), seeded, engine, policy, netuid=1, block=row)
+        expected = build_challenge(
+            source.read(row),
+            draw=seeded.draw,
+            engine=engine,
+            netuid=1,
+            block=row,
+            attempt=0,
+            freshness_seed=seeded.freshness_seed,
+            rules=policy.rules,
+            ranges=FRESHNESS_FORMS[form],
+        )
+        assert posed.freshness is not None
+        assert posed.freshness == expected.freshness
+        stretched = posed.freshness.scaled_height * 80 != posed.freshness.scaled_width * 60
+        assert stretched or form == 1
 
 
 def test_an_unreadable_row_is_skipped_once_and_recorded(tmp_path: Path) -> None:
