@@ -27,6 +27,7 @@ each miner.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -221,15 +222,33 @@ def count_log(
         LedgerError: a leaf that is missing, or a round that does not fit together.
 
     """
+    until = end_of_range(log, since, until)
+    count = Count(model, since)
+    cut_off = feed(log, count.add, since, until, progress)
+    return count.finish(until, cut_off=cut_off, level=level)
+
+
+def end_of_range(log: Log, since: int, until: int | None) -> int:
+    """The leaf before which a range ends, the log's end when not given.
+
+    Raises:
+        OutputError: no such range of leaves.
+
+    """
     until = log.size if until is None else until
     if not 0 <= since < until <= log.size:
         raise OutputError(f"leaves {since} to before {until}: the log has leaves 0 to before {log.size}")
-    count, reading = Count(model, since), Reading()
+    return until
+
+
+def feed(log: Log, add: Callable[[ImageAttempts], object], since: int, until: int, progress: Progress) -> int:
+    """Give every round of a range of leaves to `add`; returns how many rounds the range's end cut off."""
+    reading = Reading()
     for done in read_attempts(log, since, size=until, reading=reading):
-        count.add(done)
+        add(done)
         progress(done.position - since, until - since)
     progress(until - since, until - since)
-    return count.finish(until, cut_off=reading.left_out, level=level)
+    return reading.left_out
 
 
 def rate(successes: int, trials: int, level: str = LEVEL) -> Rate:

@@ -15,10 +15,10 @@ from perturbnet.audit.rounds import Log
 from perturbnet.classifier import CANONICAL
 from perturbnet.errors import OutputError
 from perturbnet.ledger.leaves import ConfigLeaf, GenesisLeaf
-from perturbnet.outputs.attempts import ImageAttempts, Reading, read_attempts
+from perturbnet.outputs.attempts import ImageAttempts
 from perturbnet.outputs.certificate.wording import caveats, mappings, summary
 from perturbnet.outputs.intervals import LEVEL
-from perturbnet.outputs.statistics import Count, Statistics
+from perturbnet.outputs.statistics import Count, Statistics, end_of_range, feed
 from perturbnet.progress import Progress
 
 PREDICATE_TYPE = "urn:perturb:robustness-certificate:1"
@@ -179,15 +179,10 @@ def gather(
         LedgerError: a leaf that is missing, or a round that does not fit together.
 
     """
-    until = log.size if until is None else until
-    if not 0 <= since < until <= log.size:
-        raise OutputError(f"leaves {since} to before {until}: the log has leaves 0 to before {log.size}")
-    gathering, reading = Gathering(Count(model, since), offline=_is_offline(log)), Reading()
-    for done in read_attempts(log, since, size=until, reading=reading):
-        gathering.add(done)
-        progress(done.position - since, until - since)
-    progress(until - since, until - since)
-    return gathering.finish(gathering.count.finish(until, cut_off=reading.left_out, level=level))
+    until = end_of_range(log, since, until)
+    gathering = Gathering(Count(model, since), offline=_is_offline(log))
+    cut_off = feed(log, gathering.add, since, until, progress)
+    return gathering.finish(gathering.count.finish(until, cut_off=cut_off, level=level))
 
 
 def _is_offline(log: Log) -> bool:
