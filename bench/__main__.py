@@ -40,7 +40,16 @@ def main() -> int:
 
 # What others run with; `transport`, which needs an environment of its own; `gpu`: python -m bench.NAME.
 _TRANSPORT = ("transport", "transport_ours", "transport_sdk10")
-_NOT_BENCHES = ("harness", "attack_large", "attack_peers", "float_peers", "gpu", "__main__", *_TRANSPORT)
+_NOT_BENCHES = (
+    "harness",
+    "attack_large",
+    "attack_peers",
+    "float_peers",
+    "gpu",
+    "material",
+    "__main__",
+    *_TRANSPORT,
+)
 
 
 def _table(measurements: list[Measurement]) -> Table:

@@ -12,15 +12,12 @@ of the values; a pool of them serves all receipts, so the disk is not what is me
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -30,7 +27,9 @@ from typing import Any
 import numpy as np
 from bittensor import sp_core
 
+from bench import material
 from bench.harness import Case, Work
+from bench.material import accepted_receipt, scratch_folder
 from perturbnet.audit.run import Means
 from perturbnet.deltas import encode_delta
 from perturbnet.ledger import BlobStore, Leaf, LedgerStore, leaf_hash
@@ -38,7 +37,6 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, MetagraphLeaf, R
 from perturbnet.outputs.dataset.examples import Builder, unpack
 from perturbnet.outputs.dataset.exporting import Asked, export
 from perturbnet.outputs.dataset.layout import Mode
-from perturbnet.protocol import Rules
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.delegation import build_genesis, origin_of
 from perturbnet.transparency.notes import SigningKey
@@ -91,19 +89,7 @@ def _ground(hotkey: str) -> list[Leaf]:
     config = ConfigLeaf(
         hotkey, 1, "0", "model", "0" * 64, "float64", {}, dataset, "f" * 64, protocol_fingerprint="0" * 64
     )
-    gates = Rules(
-        version=1,
-        timeout_ms=3000,
-        min_linf_delta="0.003",
-        max_linf_delta="0.03",
-        min_ssim="0.98",
-        min_psnr_db="38.0",
-        linf_component_weight="0.7",
-        rmse_component_weight="0.3",
-        perturbation_weight="1.0",
-        speed_weight="0",
-    ).model_dump()
-    rules = RulesLeaf(1, 0, gates, {"duplicates": "first"}, {}, {})
+    rules = RulesLeaf(1, 0, material.RULES.model_dump(), {"duplicates": "first"}, {}, {})
     neurons: list[list[int | str]] = [[uid, f"5F{uid:046d}", "5C", 0, "", 0] for uid in range(256)]
     return [config, rules, MetagraphLeaf(0, 1, neurons)]
 
@@ -140,7 +126,8 @@ def _round(position: int, number: int, deltas: Sequence[dict[str, Any]]) -> list
 
 def _receipt(position: int, number: int, identifier: str, uid: int, facts: dict[str, Any]) -> ReceiptLeaf:
     digest = hashlib.sha256(b"%d/%d" % (number, uid)).hexdigest()
-    return ReceiptLeaf(
+    return accepted_receipt(
+        digest,
         challenge=position,
         round=number,
         block=number,
@@ -148,36 +135,16 @@ def _receipt(position: int, number: int, identifier: str, uid: int, facts: dict[
         uid=uid,
         hotkey=f"5F{uid:046d}",
         nonce=str(number),
-        body=digest,
         signature="0x" + digest * 2,
-        signed_pixels=digest,
         response_ms=900,
-        reject="ok",
-        adversarial_pixels=digest,
-        label_before="golden retriever",
-        index_before=207,
         label_after="cocker spaniel",
-        index_after=219,
-        logits_before=digest,
-        logits_after=digest,
-        ssim_ppb=991_234_567,
-        psnr_micro_db=45_123_456,
-        saturated=0,
-        score_ppb=712_345_678,
-        same_as=-1,
         **facts,
     )
 
 
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="bench-export-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 @cache
 def _small() -> Path:
-    return make_bundle(_folder(), SMALL)
+    return make_bundle(scratch_folder("export"), SMALL)
 
 
 def _export(bundle: Path, out: Path) -> int:
@@ -186,14 +153,14 @@ def _export(bundle: Path, out: Path) -> int:
 
 
 def _ours() -> Work:
-    bundle, outs = _small(), (_folder() / str(number) for number in itertools.count())
+    bundle, outs = _small(), (scratch_folder("export") / str(number) for number in itertools.count())
     return lambda: _export(bundle, next(outs))
 
 
 def _bare_rows() -> Work:
     import datasets
 
-    rows, folder = list(_ready_rows()), _folder()
+    rows, folder = list(_ready_rows()), scratch_folder("export")
     datasets.disable_progress_bars()
     numbers = itertools.count()
     return lambda: datasets.Dataset.from_list(rows).to_parquet(folder / f"{next(numbers)}.parquet")
@@ -213,7 +180,7 @@ def _ready_rows() -> Iterator[dict[str, Any]]:
 
 def measure_large_export(receipts: int) -> None:
     """Make a log, export it in a process of its own, and print rate, memory and bytes."""
-    folder = _folder()
+    folder = scratch_folder("export")
     begin_s = time.perf_counter()
     bundle = make_bundle(folder, receipts)
     _say("log made in", "s", time.perf_counter() - begin_s)

@@ -9,20 +9,17 @@ ours: the check of every field, canonical JSON, the tree, the head.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import itertools
 import random
-import shutil
 import sqlite3
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from bench.harness import Case, Work
+from bench.material import accepted_receipt, scratch_folder
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.merkle import inclusion_proof, verify_inclusion
@@ -45,7 +42,8 @@ def receipts(start: int, count: int = BATCH) -> list[ReceiptLeaf]:
 
 def _receipt(number: int) -> ReceiptLeaf:
     digest = hashlib.sha256(b"%d" % number).hexdigest()
-    return ReceiptLeaf(
+    return accepted_receipt(
+        digest,
         challenge=number // BATCH * BATCH,
         round=number // BATCH,
         block=4_000_000 + number // BATCH * 10,
@@ -53,43 +51,22 @@ def _receipt(number: int) -> ReceiptLeaf:
         uid=number % 256,
         hotkey="5F3sa2TJAWMqDhXG6jhV4N8ko9SxwGy8TpaNS1repo5EYjQX",
         nonce=f"{number:019d}",
-        body=digest,
         signature=digest * 2,
-        signed_pixels=digest,
         delta=digest,
         response_ms=1000 + number % 9000,
-        reject="ok",
-        adversarial_pixels=digest,
-        label_before="golden retriever",
-        index_before=207,
-        label_after="cocker spaniel, English cocker spaniel, cocker",
-        index_after=219,
-        logits_before=digest,
-        logits_after=digest,
         linf_u8=2,
         changed=140_000 + number % 500,
         sum_sq=380_000 + number % 500,
-        ssim_ppb=991_234_567,
-        psnr_micro_db=45_123_456,
-        saturated=0,
-        score_ppb=712_345_678,
-        same_as=-1,
     )
 
 
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="bench-ledger-"))
-    atexit.register(shutil.rmtree, folder)
-    return folder
-
-
 def _ours() -> Work:
-    store, rounds = LedgerStore(_folder() / "ledger.sqlite"), _rounds()
+    store, rounds = LedgerStore(scratch_folder("ledger") / "ledger.sqlite"), _rounds()
     return lambda: store.append(next(rounds))
 
 
 def _bare_inserts() -> Work:
-    db = sqlite3.connect(_folder() / "bare.sqlite", isolation_level=None)
+    db = sqlite3.connect(scratch_folder("ledger") / "bare.sqlite", isolation_level=None)
     for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
         db.execute(f"PRAGMA {pragma}")
     db.execute("CREATE TABLE leaves (position INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT")
@@ -114,7 +91,7 @@ def _rounds() -> Iterator[list[ReceiptLeaf]]:
 
 def measure_large_log(leaves: int) -> None:
     """Fill a log and print what it costs; takes some minutes for a million."""
-    path = _folder() / "ledger.sqlite"
+    path = scratch_folder("ledger") / "ledger.sqlite"
     with LedgerStore(path) as store:
         _say("append", "receipts/s", _rate(lambda start: store.append(receipts(start)), leaves))
     size = sum(file.stat().st_size for file in path.parent.iterdir())

@@ -11,15 +11,11 @@ each stage alone.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -27,13 +23,14 @@ from rich.table import Table
 
 from bench.harness import Case, Work
 from bench.ledger import receipts
+from bench.material import RULES, scratch_folder
 from perturbnet.classifier import Classification, Engine, open_engine
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import render
 from perturbnet.deltas import encode_delta
 from perturbnet.images import encode_base64, encode_png, pixel_digest
 from perturbnet.ledger import ArrivalRow, BlobStore, LedgerStore
-from perturbnet.protocol import AttackResponse, Rules, encode, response_limit_bytes
+from perturbnet.protocol import AttackResponse, encode, response_limit_bytes
 from perturbnet.receipts import Answer, judge_answers
 from perturbnet.validator.judging import Evidence, Judges, Judging
 from perturbnet.verification import NOT_REACHED, Pixels, Task, Verdict, inspect_pixels, read_pixels
@@ -42,18 +39,6 @@ ANSWERS = 100
 SPREAD_S = 10.0
 CHANGED_SHARE = 0.1
 CHALLENGE_ID = "c" * 64
-RULES = Rules(
-    version=1,
-    timeout_ms=20_000,
-    min_linf_delta="0.003",
-    max_linf_delta="0.03",
-    min_ssim="0.98",
-    min_psnr_db="38.0",
-    linf_component_weight="0.7",
-    rmse_component_weight="0.3",
-    perturbation_weight="1.0",
-    speed_weight="0.0",
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ class Round:
 
     def judging(self) -> Judging:
         """A round of the validator with nothing in it, and an empty folder for what answers changed."""
-        evidence = Evidence(self.bodies_kept, BlobStore(_folder()))
+        evidence = Evidence(self.bodies_kept, BlobStore(scratch_folder("round")))
         return Judging(self.judges, self.task, self.engine, evidence, clean=self.clean)
 
 
@@ -87,15 +72,9 @@ def cases() -> Sequence[Case]:
     )
 
 
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="bench-round-"))
-    atexit.register(shutil.rmtree, folder)
-    return folder
-
-
 def make_round() -> Round:
     """The reference profile's first test image, and the answers to it, on the disk."""
-    folder = _folder()
+    folder = scratch_folder("round")
     engine = open_engine("reference", cache_dir=folder, device="cpu")
     pixels = np.ascontiguousarray(render("test", 0, load_photographs())[0])
     clean = engine.classify([pixels])[0]
@@ -134,7 +113,7 @@ def _afterwards() -> Work:
     rows = made.rows()
 
     def run() -> None:
-        deltas = BlobStore(_folder())
+        deltas = BlobStore(scratch_folder("round"))
         answers = [Answer(row, body=made.bodies_kept.get(row.body)) for row in rows]
         for item in judge_answers(made.task, answers, made.engine, duplicates="record", clean=made.clean):
             if item.pixels is not None:
@@ -165,9 +144,9 @@ def _stages(made: Round) -> Iterator[tuple[str, Callable[[int], object]]]:
     """What is done for one answer, in order; each stage takes up the results of the one before."""
     rows = made.rows()
     bodies, store, deltas = (
-        BlobStore(_folder()),
-        LedgerStore(_folder() / "ledger.sqlite"),
-        BlobStore(_folder()),
+        BlobStore(scratch_folder("round")),
+        LedgerStore(scratch_folder("round") / "ledger.sqlite"),
+        BlobStore(scratch_folder("round")),
     )
     store.append(receipts(0, 1))  # something at the position that the answers name
     pixels: dict[int, Pixels] = {}

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from bittensor import sp_core
 
+from bench import material
 from perturbnet.errors import Reject
-from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse, Rules
+from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse
 from perturbnet.transport import (
     AnyHotkey,
     Arrival,
@@ -45,18 +46,7 @@ LIMITS = ServerLimits(
     hotkey_rate_per_s=1e6,
     hotkey_burst=10**6,
 )
-RULES = Rules(
-    version=1,
-    timeout_ms=TIMEOUT_MS,
-    min_linf_delta="0.003",
-    max_linf_delta="0.03",
-    min_ssim="0.98",
-    min_psnr_db="38.0",
-    linf_component_weight="0.7",
-    rmse_component_weight="0.3",
-    perturbation_weight="1.0",
-    speed_weight="0.0",
-)
+RULES = material.RULES.model_copy(update={"timeout_ms": TIMEOUT_MS})
 
 
 def image_text() -> str:
