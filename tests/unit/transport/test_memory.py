@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
 import pytest
+from starlette.requests import Request
 
 from perturbnet.errors import Reject
-from perturbnet.transport import ClientLimits
+from perturbnet.transport import ClientLimits, intake
 from perturbnet.transport.exchange import _Incoming
 from tests.unit.transport.peers import Script, ask, http, replying, writing
 
 pytestmark = pytest.mark.anyio
 
 LARGE = b"x" * 300_000
+
+
+class Dripping:
+    """A request whose body comes in pieces of two bytes."""
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        for number in range(len(LARGE) // 2):
+            yield bytes((number % 251, 1))
+
+
+async def test_a_body_in_tiny_pieces_takes_no_more_than_its_bytes() -> None:
+    tracemalloc.start()
+    try:
+        body = await intake._stream(cast("Request", Dripping()), len(LARGE))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(body) == len(LARGE)
+    assert peak < 4 * len(LARGE)
 
 
 @pytest.fixture
