@@ -8,7 +8,7 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
-CODE := $(wildcard perturbnet neurons tests tools bench recipes examples)
+CODE := $(wildcard perturbnet neurons tests tools benchmarks recipes examples)
 # Never part of the two test targets: what reaches beyond this machine.
 FAST := not slow and not gpu and not network
 
@@ -33,7 +33,7 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/mypy $(CODE)
 
 bench: $(STAMP) ## measure against what each room must beat, interleaved
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(STAMP) ## write requirements.lock and nix/python.lock; ARGS=--upgrade for newer versions
 	@$(BIN)/python tools/lock.py $(ARGS)

@@ -34,9 +34,8 @@ from safetensors.torch import save
 from torch.nn.functional import cross_entropy
 
 import perturbnet
-from perturbnet.artifacts import sha256_file, write_durably
-from perturbnet.attack_bench.gains import LEVELS, compare, draw_table
-from perturbnet.attack_bench.robust_accuracy import Examination, Standing, examine
+from perturbnet.attack_comparison.gains import LEVELS, compare, draw_table
+from perturbnet.attack_comparison.robust_accuracy import Examination, Standing, examine
 from perturbnet.classifier import open_engine
 from perturbnet.classifier.architecture import REFERENCE_NAME
 from perturbnet.classifier.engine import prepare
@@ -46,7 +45,8 @@ from perturbnet.classifier.weights import reference_weights
 from perturbnet.config import Settings, load_settings
 from perturbnet.datasets import open_source
 from perturbnet.errors import PerturbError
-from perturbnet.images import Pixels
+from perturbnet.runtime.artifacts import sha256_file, write_durably
+from perturbnet.wire.images import Pixels
 
 WARM_UP = 0.2  # share of the steps
 SHORTEST_SCHEDULE = 10  # steps; a shorter one has no warm-up to speak of, and torch divides by it

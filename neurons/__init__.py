@@ -1,1 +1,1 @@
-"""The two programs of the network: wiring and loop only. What they do lives in `perturbnet`."""
+"""The two programs of the network: what they do lives in `perturbnet.validator` and `perturbnet.miner`."""

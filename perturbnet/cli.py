@@ -13,7 +13,7 @@ import click
 from perturbnet import __version__
 from perturbnet.commands.attack import attack
 from perturbnet.commands.audit import audit
-from perturbnet.commands.bench import bench
+from perturbnet.commands.bench_attacks import bench
 from perturbnet.commands.bootstrap import bootstrap
 from perturbnet.commands.certify import certificate, certify
 from perturbnet.commands.config import config

@@ -3,7 +3,7 @@
     python tools/agreement.py reference|large --inputs N [--json FILE]
 
 `reference` takes test pictures of the embedded data set, `large` the same pictures on EfficientNetV2-L at 480
-(seeded weights, statistics of pictures: see bench/inference.py). Errors and margins are relative to the
+(seeded weights, statistics of pictures: see benchmarks/inference.py). Errors and margins are relative to the
 largest logit's magnitude. The bound on an input's error is the larger of BOUND and TIMES what float32 is
 off by on that very input: a network with seeded weights has inputs on which any finite precision goes astray,
 and float32 shows which. Where float64's margin exceeds twice the bound, canonical labels must be its own.
@@ -29,12 +29,13 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.inference import build_large, large_engine
+from benchmarks.inference import build_large, large_engine
 from perturbnet.classifier import open_engine
-from perturbnet.classifier.engine import Pixels, prepare
+from perturbnet.classifier.engine import prepare
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import render
+from perturbnet.wire.images import Pixels
 
 BOUND = 2e-4
 TIMES = 20.0

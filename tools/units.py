@@ -1,7 +1,7 @@
 """Write packaging/systemd/: what `perturb unit` prints for a clone in /opt/perturb.
 
 Rules
-- Nothing there is written by hand; tests/unit/test_units.py holds that.
+- Nothing there is written by hand; tests/unit/commands/test_systemd_units.py holds that.
 - `cuda/` holds the units that reach NVIDIA's devices, under the same names: install one or the other.
 
     python tools/units.py
@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from perturbnet.commands.systemd_units import SOURCE, read_source, render_unit  # noqa: E402
 from perturbnet.commands.unit import header  # noqa: E402 - a script finds its own tree first
-from perturbnet.units import SOURCE, read_source, render_unit  # noqa: E402
 
 FOLDER = Path("packaging") / "systemd"
 PROGRAM = "/opt/perturb/.venv/bin/perturb"

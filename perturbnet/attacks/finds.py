@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from perturbnet.attacks.gates import Gates
 from perturbnet.attacks.ground import Change, Ground, squares
-from perturbnet.attacks.protocol import AttackTask, Deadline, Floats, Oracle, Pixels
+from perturbnet.attacks.protocol import AttackTask, Deadline, Floats, Oracle
+from perturbnet.wire.images import Pixels
 
 SHARE_FOR_SHOWING = 0.1
 MUCH = 0.85  # of the accepted cost: less is shown at once

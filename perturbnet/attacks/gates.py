@@ -5,7 +5,7 @@ e its own variance there; so a value's share in the loss is the mean of 1 / (2v 
 hold it, times the square of its change. Flat windows are dear. From two levels on many images fail at the
 gate where the label has long fallen; with these weights the same margin is had from the busy places.
 
-Source: SSIM as in design/verification.md (uniform windows of 11, C2 = (0.03 · 255)²); Wang et al. 2004.
+Source: SSIM as in docs/verification-spec.md (uniform windows of 11, C2 = (0.03 · 255)²); Wang et al. 2004.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.attacks.protocol import AttackTask, Floats, Pixels
+from perturbnet.attacks.protocol import AttackTask, Floats
+from perturbnet.wire.images import Pixels
 
 WINDOW = 11
 C2 = (0.03 * 255) ** 2

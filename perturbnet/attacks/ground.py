@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.attacks.protocol import Floats, Pixels
+from perturbnet.attacks.protocol import Floats
+from perturbnet.wire.images import Pixels
 
 Change = NDArray[np.int16]  # (values,)
 LEAST_PRICE, HALVINGS = 1e-7, 12  # of the largest gradient; of the way between, in its logarithm

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Oracle, Pixels
+from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Oracle
+from perturbnet.wire.images import Pixels
 
 STEPS = 16
 MOMENTUM = 0.75

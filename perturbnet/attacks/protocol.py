@@ -1,6 +1,6 @@
 """What an attack is: a search for the smallest change that flips a label, under a deadline it must keep.
 
-Rules (design: attack.md, "Interface")
+Rules (docs/attacks.md)
 - Candidates are uint8 from the first: `clean + 1/255` in float is not `(u + 1)/255`.
 - `Oracle` is the model as a searcher may use it (fast arithmetic, which may err); `AttackTask.accepts` is the
   verifier's own verdict on a final image and decides.
@@ -20,10 +20,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.clock import Clock
-from perturbnet.distortion import ssim
+from perturbnet.rules.distortion import ssim
+from perturbnet.runtime.clock import Clock
+from perturbnet.wire.images import Pixels
 
-Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 FEWEST_VALUES = 10**4  # `AttackTask.per_value`: more than any sum of squares can weigh against a value
 

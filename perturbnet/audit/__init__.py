@@ -21,5 +21,5 @@ Rules
   transport, blocks, metagraph snapshots, interruptions, what the chain said to a submission.
 - Anchors never come from the bundle. None given is a finding.
 
-Source: design/ledger.md, "Audit"; the shape of sigstore-python's verifier (numbered steps).
+Source: docs/ledger.md; the shape of sigstore-python's verifier (numbered steps).
 """

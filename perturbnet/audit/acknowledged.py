@@ -16,19 +16,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from perturbnet.audit.findings import Finding, Step
-from perturbnet.audit.rounds import Contexts
-from perturbnet.challenges import clean_image
-from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError, Reject
 from perturbnet.ledger import Entry, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
-from perturbnet.protocol import Acknowledgement, body_digest, parse
-from perturbnet.receipts import build_task
+from perturbnet.rounds.challenges import clean_image
+from perturbnet.rounds.logged import Contexts
+from perturbnet.rounds.receipts import build_task
+from perturbnet.rules.classification import Engine
+from perturbnet.rules.verification import verify
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.delegation import check_owner
 from perturbnet.transport import SignedMessage, parse_signed, verify_signed
-from perturbnet.verification import verify
+from perturbnet.wire.messages import Acknowledgement, body_digest, parse
 
 
 class Status(StrEnum):

@@ -1,8 +1,8 @@
 """Steps 7 and 8: the receipts of one round, written again from the answers, and compared field by field.
 
-The receipts are written by the validator's own code (`perturbnet.receipts`) from the clean image and what
-each miner changed. Without a model, the engine is the record itself (`RecordedEngine`): labels and logits are
-taken as they stand, and everything else must follow from them. With one, they are recomputed too.
+The receipts are written by the validator's own code (`perturbnet.rounds.receipts`) from the clean image and
+what each miner changed. Without a model, the engine is the record itself (`RecordedEngine`): labels and
+logits are taken as they stand, and everything else must follow from them. With one, they are recomputed too.
 
 Attested, because only the validator was there: response times; an answer of which no pixels came (time-outs,
 refused connections, malformed bodies), by its code. Such a miner has the validator's signed acknowledgement
@@ -17,22 +17,22 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from perturbnet import identity
 from perturbnet.audit.challenges import check_image, check_view, read_ranges
 from perturbnet.audit.findings import Finding, Report, Step
-from perturbnet.audit.rounds import Contexts, Log, LoggedRound
-from perturbnet.classifier import Classification, Engine
 from perturbnet.datasets import SourceImage
-from perturbnet.deltas import apply_delta
 from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
-from perturbnet.freshness import FreshnessRanges
-from perturbnet.images import pixel_digest
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf, RulesLeaf
-from perturbnet.protocol import RESPONSE_DOMAIN, response_payload
-from perturbnet.receipts import Answer, build_task, judge_answers, write_receipts
-from perturbnet.terms import Terms
-from perturbnet.verification import NOT_REACHED, Pixels, Verdict
+from perturbnet.rounds.logged import Contexts, Log, LoggedRound
+from perturbnet.rounds.receipts import Answer, build_task, judge_answers, write_receipts
+from perturbnet.rounds.terms import Terms
+from perturbnet.rules.classification import Classification, Engine
+from perturbnet.rules.freshness import FreshnessRanges
+from perturbnet.rules.verification import NOT_REACHED, Verdict
+from perturbnet.wire import keys
+from perturbnet.wire.deltas import apply_delta
+from perturbnet.wire.images import Pixels, pixel_digest
+from perturbnet.wire.messages import RESPONSE_DOMAIN, response_payload
 
 LABEL_FIELDS = frozenset(
     {
@@ -59,7 +59,7 @@ UNSIGNED = frozenset(
         Reject.BAD_SIGNATURE,
     }
 )
-_SIGNATURE_HEX = 2 + 2 * identity.SIGNATURE_BYTES
+_SIGNATURE_HEX = 2 + 2 * keys.SIGNATURE_BYTES
 
 
 class RecordedEngine:
@@ -251,7 +251,7 @@ class RoundCheck:
             body_sha256=leaf.body,
             pixels_sha256=leaf.signed_pixels or None,
         )
-        if not identity.verify(leaf.hotkey, RESPONSE_DOMAIN, payload, _signature(leaf.signature)):
+        if not keys.verify(leaf.hotkey, RESPONSE_DOMAIN, payload, _signature(leaf.signature)):
             self._find(Step.ANSWERS, position, "signature", f"one of {leaf.hotkey}", leaf.signature)
         elif leaf.adversarial_pixels and leaf.adversarial_pixels != leaf.signed_pixels:
             self._find(

@@ -10,18 +10,17 @@ from collections.abc import Iterator
 
 from perturbnet.audit.draws import Skipped
 from perturbnet.audit.findings import Finding, Step
-from perturbnet.challenges import choose_view, clean_image, draw_epsilon, draw_views, require_size
-from perturbnet.classifier import Engine
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError, LedgerCorrupt
-from perturbnet.freshness import FRESHNESS_FORMS, Freshness, FreshnessRanges, draw_freshness
-from perturbnet.images import pixel_digest
 from perturbnet.ledger import Entry, LedgerState
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
-from perturbnet.protocol import response_limit_bytes
-from perturbnet.selection import select_miners
-from perturbnet.terms import read_gates, read_metagraph, read_selection
-from perturbnet.verification import Pixels
+from perturbnet.rounds.challenges import choose_view, clean_image, draw_epsilon, draw_views, require_size
+from perturbnet.rounds.terms import read_gates, read_metagraph, read_selection
+from perturbnet.rules.classification import Engine
+from perturbnet.rules.freshness import FRESHNESS_FORMS, Freshness, FreshnessRanges, draw_freshness
+from perturbnet.rules.selection import select_miners
+from perturbnet.wire.images import Pixels, pixel_digest
+from perturbnet.wire.messages import response_limit_bytes
 
 
 def check_challenge(

@@ -13,7 +13,7 @@ from perturbnet.audit.findings import Finding, Report, Step
 from perturbnet.errors import PerturbError
 from perturbnet.ledger import Entry
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf, SegmentLeaf, SkipLeaf
-from perturbnet.traversal import MAX_ROWS, SEGMENT_DRAWS, Order, draw_seed, segment_count
+from perturbnet.rules.traversal import MAX_ROWS, SEGMENT_DRAWS, Order, draw_seed, segment_count
 
 
 @dataclass(frozen=True)

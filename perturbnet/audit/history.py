@@ -32,7 +32,7 @@ from perturbnet.ledger.leaves import (
     SubmissionLeaf,
     WeightsLeaf,
 )
-from perturbnet.terms import read_gates, read_metagraph, read_selection, weigh
+from perturbnet.rounds.terms import read_gates, read_metagraph, read_selection, weigh
 from perturbnet.transparency.delegation import Authority, follow_key, read_genesis
 
 

@@ -15,12 +15,12 @@ from perturbnet.audit.challenges import check_skip, skipped_without_reason
 from perturbnet.audit.findings import WHOLE_LOG, Finding, Report, Step
 from perturbnet.audit.heads import check_anchors, check_authority, check_signature
 from perturbnet.audit.history import Expected, History
-from perturbnet.audit.rounds import Log, read_rounds
-from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import DatasetError, LedgerError, RowUnreadable
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.progress import Stages
+from perturbnet.rounds.logged import Log, read_rounds
+from perturbnet.rules.classification import Engine
+from perturbnet.runtime.progress import Stages
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import Bundle
 

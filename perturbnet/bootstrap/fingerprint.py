@@ -2,7 +2,7 @@ r"""The fingerprint of a data set: one Merkle root over the pixels of every row,
 
 Rules
 - A row's leaf is its pixel digest (`images.pixel_digest`, 32 bytes), of the pixels as they are decoded here:
-  Pillow, `convert("RGB")`. The tree is RFC 6962's (`perturbnet.merkle`).
+  Pillow, `convert("RGB")`. The tree is RFC 6962's (`perturbnet.ledger.merkle`).
 - A row that does not decode has a leaf of its own kind: b"perturb/undecodable/1\n" and the SHA-256 of its
   stored bytes (of nothing, if it holds none). Such data are longer than a digest, so no picture has such a
   leaf. The row is listed by number and reason; it is never left out.
@@ -28,12 +28,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perturbnet import merkle
 from perturbnet.datasets.source import picture_stored
 from perturbnet.datasets.tables import count_rows, iterate_cells
 from perturbnet.errors import ArtifactError, DigestMismatch, RowUnreadable
-from perturbnet.images import picture_digest
-from perturbnet.progress import Progress
+from perturbnet.ledger import merkle
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire.images import picture_digest
 
 UNDECODABLE_DOMAIN = b"perturb/undecodable/1\n"
 NO_LABEL = -1

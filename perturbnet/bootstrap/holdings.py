@@ -20,20 +20,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from perturbnet import merkle
-from perturbnet.artifacts import read_pins
 from perturbnet.bootstrap.fingerprint import fingerprint_file, leaf_of, require_decoder, row_leaf
 from perturbnet.bootstrap.manifest import Manifest, build_manifest, read_manifest
 from perturbnet.bootstrap.model import read_model
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint, read_json
 from perturbnet.bootstrap.witness import require_unchanged
-from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource, SourceIdentity, SourceImage, open_source
 from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
-from perturbnet.images import pixel_digest
-from perturbnet.progress import Progress
-from perturbnet.protocol import PROTOCOL_VERSION
+from perturbnet.ledger import merkle
+from perturbnet.rules.classification import Engine
+from perturbnet.runtime.artifacts import read_pins
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire.images import pixel_digest
+from perturbnet.wire.messages import PROTOCOL_VERSION
 
 SAMPLED_ROWS = 16
 HINT = "Run `perturb bootstrap`: what differs is fetched, rendered or fingerprinted anew."

@@ -23,18 +23,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from perturbnet import canonical
 from perturbnet.bootstrap.fingerprint import Fingerprint
 from perturbnet.bootstrap.model import ModelRecord
 from perturbnet.bootstrap.witness import Witness
 from perturbnet.errors import ArtifactError, ArtifactMissing
-from perturbnet.protocol import PROTOCOL_VERSION
+from perturbnet.wire import canonical_json
+from perturbnet.wire.messages import PROTOCOL_VERSION
 
 FORMAT: Literal["perturb/manifest/1"] = "perturb/manifest/1"
 MAX_BYTES = 64 << 20
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-Count = Annotated[int, Field(ge=0, le=canonical.MAX_SAFE_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=canonical_json.MAX_SAFE_INTEGER)]
 
 
 class _Section(BaseModel):
@@ -106,7 +106,7 @@ class Manifest(_Section):
 
     def encode(self) -> bytes:
         """The canonical bytes: the content of manifest.json."""
-        return canonical.encode(self.model_dump(mode="json"))
+        return canonical_json.encode(self.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
@@ -116,7 +116,7 @@ class Manifest(_Section):
     @cached_property
     def dataset_digest(self) -> str:
         """Hex SHA-256 of the canonical data set section: what an epoch's order belongs to."""
-        return canonical.digest(self.dataset.model_dump(mode="json"))
+        return canonical_json.digest(self.dataset.model_dump(mode="json"))
 
 
 def build_manifest(
@@ -183,8 +183,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
 
     """
     try:
-        return Manifest.model_validate(canonical.decode(data))
-    except canonical.NotCanonical as error:
+        return Manifest.model_validate(canonical_json.decode(data))
+    except canonical_json.NotCanonical as error:
         raise ArtifactError(f"{where} is no manifest: {error.message}", hint=_HOW) from None
     except ValidationError as error:
         raise ArtifactError(f"{where} is no manifest: {_first_fault(error)}", hint=_HOW) from None

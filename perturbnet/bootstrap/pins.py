@@ -17,9 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from perturbnet.artifacts import Pin, read_pins
-from perturbnet.bootstrap.hub import HubFile, HubSnapshot, Kind
 from perturbnet.errors import ArtifactError, DigestMismatch
+from perturbnet.hub.listing import HubFile, HubSnapshot, Kind
+from perturbnet.runtime.artifacts import Pin, read_pins
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet\Z")
 _ENTRY = re.compile(r"\{\n\s+\"sha256\": (\"[0-9a-f]{64}\"),\n\s+\"size\": (\d+)\n\s+\}")

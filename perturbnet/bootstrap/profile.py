@@ -13,11 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from perturbnet.bootstrap.connection import Pace
-from perturbnet.bootstrap.fetching import missing_bytes
-from perturbnet.bootstrap.hub import HubFile, HubSnapshot, list_snapshot, read_snapshot, snapshot_json
 from perturbnet.bootstrap.pins import Wanted, select, wanted_of
 from perturbnet.errors import ArtifactError
+from perturbnet.hub.connection import Pace
+from perturbnet.hub.fetching import missing_bytes
+from perturbnet.hub.listing import HubFile, HubSnapshot, list_snapshot, read_snapshot, snapshot_json
 
 Listing = Mapping[str, HubSnapshot]  # by part: dataset, weights
 _MAX_LISTING_BYTES = 64 << 20
@@ -29,7 +29,7 @@ def list_wanted(
     """Ask the hub for every snapshot the pins name; only wanted files, compared with the lock.
 
     Raises:
-        HubRefused, HubUnavailable, ArtifactError, DigestMismatch: see `hub.list_snapshot` and `pins.select`.
+        HubRefused, HubUnavailable, ArtifactError, DigestMismatch: see `listing.list_snapshot` and `pins.select`.
 
     """
     return MappingProxyType(

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet.bootstrap.disk import readable_bytes
 from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.profile import bytes_to_fetch
 from perturbnet.bootstrap.records import read_json
 from perturbnet.errors import ArtifactError
-from perturbnet.progress import Progress
+from perturbnet.hub.disk import readable_bytes
+from perturbnet.runtime.progress import Progress
 
 _EVERY_S = 0.25
 

@@ -25,11 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet import merkle
-from perturbnet.artifacts import write_durably
 from perturbnet.bootstrap.fingerprint import Fingerprint, Part, Undecodable, root_of
 from perturbnet.bootstrap.witness import Witness, read_witness
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch
+from perturbnet.ledger import merkle
+from perturbnet.runtime.artifacts import write_durably
 
 _MAX_BYTES = 64 << 20
 _HOW = "Run `perturb bootstrap` again: what is missing or damaged is made anew."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from perturbnet.artifacts import sha256_file
 from perturbnet.datasets.reference import DEFAULT_SPLIT, open_reference, parquet_path
 from perturbnet.errors import DatasetError, DigestMismatch
-from perturbnet.progress import Progress
+from perturbnet.runtime.artifacts import sha256_file
+from perturbnet.runtime.progress import Progress
 
 
 def prepare_reference(cache_dir: Path, progress: Progress | None = None) -> tuple[Path, Path | None]:

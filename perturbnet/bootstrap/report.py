@@ -15,12 +15,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from perturbnet.bootstrap.disk import readable_bytes
 from perturbnet.bootstrap.manifest import Manifest
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint, read_json
 from perturbnet.datasets.source import picture_stored
 from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import ArtifactMissing, DigestMismatch, RowUnreadable
+from perturbnet.hub.disk import readable_bytes
 
 SAMPLES = 24
 _THUMB = 150  # pixels, the longer side

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from perturbnet.bootstrap.layout import place_of
 from perturbnet.bootstrap.pins import read_profile_pins
 from perturbnet.bootstrap.profile import read_listing
 from perturbnet.bootstrap.witness import Witness, witness_file
 from perturbnet.datasets.reference import DEFAULT_SPLIT, REPOSITORY, parquet_path, pinned_splits
 from perturbnet.errors import ArtifactError, DigestMismatch
+from perturbnet.hub.layout import place_of
 
 _HOW = "Run `perturb bootstrap` again: what is damaged goes to quarantine, and is fetched or rendered anew."
 

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from perturbnet.artifacts import sha256_file
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch
+from perturbnet.runtime.artifacts import sha256_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,29 +6,17 @@
 from perturbnet.chain.deadlines import DeadlineChain, Effect, reconcile_weights
 from perturbnet.chain.local import LocalChain
 from perturbnet.chain.open import open_chain
-from perturbnet.chain.protocol import (
-    Chain,
-    Commitment,
-    Hyperparameters,
-    Metagraph,
-    Neuron,
-    Submission,
-    WeightsOnChain,
-    to_u16,
-)
+from perturbnet.chain.protocol import Chain, Hyperparameters, Submission, WeightsOnChain, to_u16
 from perturbnet.chain.rules import Rules
 from perturbnet.chain.store import ChainFileCorrupt
 
 __all__ = [
     "Chain",
     "ChainFileCorrupt",
-    "Commitment",
     "DeadlineChain",
     "Effect",
     "Hyperparameters",
     "LocalChain",
-    "Metagraph",
-    "Neuron",
     "Rules",
     "Submission",
     "WeightsOnChain",

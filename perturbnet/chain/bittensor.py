@@ -27,9 +27,7 @@ from perturbnet.chain.genesis import OneNetwork
 from perturbnet.chain.protocol import (
     CLOSE_DEADLINE_S,
     U16_MAX,
-    Commitment,
     Hyperparameters,
-    Metagraph,
     Submission,
     WeightsOnChain,
     check_fields,
@@ -38,7 +36,8 @@ from perturbnet.chain.protocol import (
 from perturbnet.chain.records import read_hyperparameters, read_metagraph, read_raw_fields
 from perturbnet.chain.rpc import Rpc
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable, NotRegistered
-from perturbnet.identity import Keypair
+from perturbnet.rules.subnet import Commitment, Metagraph
+from perturbnet.wire.keys import Keypair
 
 ERA_BLOCKS = 16  # an extrinsic not included by then never will be: a doubt ends with it
 _GRAPH = ("SubnetInfoRuntimeApi", "get_metagraph")

@@ -21,15 +21,14 @@ from typing import TypeVar
 from perturbnet.chain.protocol import (
     CLOSE_DEADLINE_S,
     Chain,
-    Commitment,
     Hyperparameters,
-    Metagraph,
     Submission,
     WeightsOnChain,
     to_u16,
 )
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
-from perturbnet.identity import Keypair
+from perturbnet.rules.subnet import Commitment, Metagraph
+from perturbnet.wire.keys import Keypair
 
 READ_DEADLINE_S = 30.0
 SUBMIT_DEADLINE_S = 120.0  # inclusion and finality take about six blocks of 12 s

@@ -15,23 +15,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perturbnet import canonical, identity
 from perturbnet.chain import runtime
-from perturbnet.chain.protocol import (
-    Commitment,
-    Hyperparameters,
-    Metagraph,
-    Neuron,
-    Submission,
-    WeightsOnChain,
-    check_fields,
-    to_u16,
-)
+from perturbnet.chain.protocol import Hyperparameters, Submission, WeightsOnChain, check_fields, to_u16
 from perturbnet.chain.rules import Rules
 from perturbnet.chain.store import ChainFile, Transaction, decode_row
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import ChainRejected, ConfigError, NotRegistered
-from perturbnet.identity import Keypair
+from perturbnet.rules.subnet import Commitment, Metagraph, Neuron
+from perturbnet.runtime.clock import Clock, SystemClock
+from perturbnet.wire import canonical_json, keys
+from perturbnet.wire.keys import Keypair
 
 NETWORK = "local"
 DEFAULT_BLOCK_TIME_MS = 12_000
@@ -138,7 +130,7 @@ class LocalChain:
         )
         if row is None:
             return None
-        fields: Any = canonical.decode(row[1].encode())
+        fields: Any = canonical_json.decode(row[1].encode())
         return Commitment(int(row[0]), tuple(map(bytes.fromhex, fields)))
 
     async def close(self) -> None:
@@ -187,7 +179,7 @@ class LocalChain:
     async def _submit(self, keypair: Keypair, call: str, args: dict[str, Any]) -> tuple[int, str]:
         for attempt in range(1, _NONCE_ATTEMPTS + 1):
             payload = await self.compose(keypair.ss58_address, call, args)
-            signature = identity.sign(keypair, runtime.DOMAIN, payload)
+            signature = keys.sign(keypair, runtime.DOMAIN, payload)
             try:
                 return await self.submit(keypair.ss58_address, payload, signature)
             except ChainRejected as error:

@@ -9,8 +9,8 @@ from perturbnet.chain.deadlines import READ_DEADLINE_S, SUBMIT_DEADLINE_S, Deadl
 from perturbnet.chain.genesis import FINNEY, OneNetwork
 from perturbnet.chain.local import NETWORK, LocalChain
 from perturbnet.chain.protocol import Chain
-from perturbnet.clock import Clock
 from perturbnet.errors import ConfigError
+from perturbnet.runtime.clock import Clock
 
 
 def open_chain(

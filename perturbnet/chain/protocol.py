@@ -18,59 +18,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, Protocol
 
-from perturbnet.errors import ChainRejected, NotRegistered
-from perturbnet.identity import Keypair
+from perturbnet.errors import ChainRejected
+from perturbnet.rules.subnet import Commitment, Metagraph
+from perturbnet.wire.keys import Keypair
 
 U16_MAX = 65535
 CLOSE_DEADLINE_S = 2.0  # the longest a connection may take to close
 MAX_COMMITMENT_FIELDS = 3
 MAX_FIELD_BYTES = 128  # of one `Raw` field
-
-
-@dataclass(frozen=True)
-class Neuron:
-    """One registered hotkey. `ip` is None when nothing is served; its own word, never checked."""
-
-    uid: int
-    hotkey: str
-    coldkey: str
-    stake_rao: int
-    validator_permit: bool
-    active: bool
-    ip: str | None
-    port: int
-    last_update: int
-    registered_block: int
-
-
-@dataclass(frozen=True)
-class Metagraph:
-    """All neurons of the subnet at one block, in the order of their uids."""
-
-    block: int
-    netuid: int
-    neurons: tuple[Neuron, ...]
-
-    def by_hotkey(self, hotkey: str) -> Neuron | None:
-        """The neuron of `hotkey`, or None."""
-        return next((neuron for neuron in self.neurons if neuron.hotkey == hotkey), None)
-
-    def by_uid(self, uid: int) -> Neuron | None:
-        """The neuron at `uid`, or None."""
-        return next((neuron for neuron in self.neurons if neuron.uid == uid), None)
-
-    def registered(self, hotkey: str) -> Neuron:
-        """The neuron of `hotkey`.
-
-        Raises:
-            NotRegistered: it has no uid at this block; the hint says what to do.
-
-        """
-        neuron = self.by_hotkey(hotkey)
-        if neuron is None:
-            text = f"hotkey {hotkey} is not registered on netuid {self.netuid} at block {self.block}"
-            raise NotRegistered(text, hint=f"register it: btcli subnets register --netuid {self.netuid}")
-        return neuron
 
 
 @dataclass(frozen=True)
@@ -112,14 +67,6 @@ class WeightsOnChain:
     weights: tuple[tuple[int, int], ...]
     last_update: int
     pending_commits: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Commitment:
-    """The newest commitment of a hotkey: up to three raw fields and the block they were written at."""
-
-    block: int
-    fields: tuple[bytes, ...]
 
 
 class Chain(Protocol):

@@ -13,8 +13,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from perturbnet.chain.protocol import U16_MAX, Hyperparameters, Metagraph, Neuron
+from perturbnet.chain.protocol import U16_MAX, Hyperparameters
 from perturbnet.errors import ChainError
+from perturbnet.rules.subnet import Metagraph, Neuron
 
 MAX_NEURONS = 4096  # a subnet holds 256; an answer with more is not a metagraph
 

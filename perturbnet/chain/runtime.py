@@ -20,12 +20,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from perturbnet import canonical, identity
 from perturbnet.chain import rules as chain_rules
 from perturbnet.chain.protocol import U16_MAX, check_fields
 from perturbnet.chain.rules import Member, Row, epoch_of
 from perturbnet.chain.store import ChainFile, Transaction, decode_row, encode_row
 from perturbnet.errors import ChainRejected
+from perturbnet.wire import canonical_json, keys
 
 DOMAIN = "perturb/local-chain/1"
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def compose(tx: Transaction, hotkey: str, call: str, args: dict[str, Any]) -> by
     """The bytes a hotkey signs for its next call."""
     chain = tx.settings
     payload = {"args": args, "call": call, "chain": chain.identity, "hotkey": hotkey, "netuid": chain.netuid}
-    return canonical.encode({**payload, "nonce": _next_nonce(tx, hotkey)})
+    return canonical_json.encode({**payload, "nonce": _next_nonce(tx, hotkey)})
 
 
 def submit(tx: Transaction, hotkey: str, payload: bytes, signature: bytes) -> str:
@@ -62,7 +62,7 @@ def submit(tx: Transaction, hotkey: str, payload: bytes, signature: bytes) -> st
 
     """
     # 1. signature
-    if not identity.verify(hotkey, DOMAIN, payload, signature):
+    if not keys.verify(hotkey, DOMAIN, payload, signature):
         raise ChainRejected("BadProof", f"the signature is not {hotkey}'s")
     # 2. form
     call, args, nonce = _parse(tx, hotkey, payload)
@@ -87,7 +87,7 @@ def register(tx: Transaction, hotkey: str, coldkey: str, stake_rao: int) -> int:
             no address or stake.
 
     """
-    if not (identity.is_address(hotkey) and identity.is_address(coldkey)):
+    if not (keys.is_address(hotkey) and keys.is_address(coldkey)):
         raise ChainRejected("BadRequest", f"{hotkey} or {coldkey} is not an address")
     if not 0 <= stake_rao < 2**63:
         raise ChainRejected("BadRequest", f"stake {stake_rao} rao; 0 to 2^63 - 1 are allowed")
@@ -156,14 +156,14 @@ def _next_nonce(tx: Transaction, hotkey: str) -> int:
 
 def _parse(tx: Transaction, hotkey: str, payload: bytes) -> tuple[str, dict[str, Any], int]:
     try:
-        value: Any = canonical.decode(payload)
+        value: Any = canonical_json.decode(payload)
         call, args, nonce = value["call"], value["args"], int(value["nonce"])
         bound = (value["chain"], value["netuid"], value["hotkey"]) == (
             tx.settings.identity,
             tx.settings.netuid,
             hotkey,
         )
-    except (canonical.NotCanonical, KeyError, TypeError, ValueError) as error:
+    except (canonical_json.NotCanonical, KeyError, TypeError, ValueError) as error:
         raise ChainRejected("BadRequest", f"the payload is malformed: {error}") from None
     if not bound:
         raise ChainRejected("BadRequest", "the payload is for another chain, subnet or hotkey")
@@ -229,7 +229,7 @@ def _set_commitment(tx: Transaction, hotkey: str, fields: list[str]) -> None:
     last = tx.one("SELECT epoch, used_bytes FROM commitment WHERE hotkey = ?", hotkey)
     used = last[1] if last and last[0] == _epoch(tx) else 0
     used = chain_rules.charge_commitment(tx.settings.rules, used, data)
-    line = (hotkey, tx.block, canonical.encode(fields).decode(), _epoch(tx), used)
+    line = (hotkey, tx.block, canonical_json.encode(fields).decode(), _epoch(tx), used)
     tx.sql.execute("INSERT OR REPLACE INTO commitment VALUES (?, ?, ?, ?, ?)", line)
 
 

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet import canonical
 from perturbnet.chain.rules import Member, Row, Rules, parse_rules
-from perturbnet.clock import Clock
 from perturbnet.errors import ChainError, ChainUnavailable, ConfigError
+from perturbnet.runtime.clock import Clock
+from perturbnet.wire import canonical_json
 
 APPLICATION_ID = 0x50425443  # "PBTC", where `file` and a stranger look first
 VERSION = 1
@@ -105,12 +105,12 @@ class Transaction:
 
 def encode_row(row: Row) -> str:
     """A row of weights as canonical JSON."""
-    return canonical.encode([list(pair) for pair in row]).decode()
+    return canonical_json.encode([list(pair) for pair in row]).decode()
 
 
 def decode_row(text: str) -> Row:
     """Read `encode_row` back."""
-    pairs: Any = canonical.decode(text.encode())
+    pairs: Any = canonical_json.decode(text.encode())
     return tuple((int(uid), int(value)) for uid, value in pairs)
 
 
@@ -149,7 +149,7 @@ class ChainFile:
             netuid,
             clock.time_ns(),
             block_time_ms,
-            canonical.encode(asdict(rules)).decode(),
+            canonical_json.encode(asdict(rules)).decode(),
         )
         try:
             _write_schema(partial, values)
@@ -212,8 +212,8 @@ class ChainFile:
         if row is None:
             raise ChainFileCorrupt(f"{self.path}: the chain's own record is missing")
         try:
-            values: Any = canonical.decode(row[4].encode())
-        except canonical.NotCanonical as error:
+            values: Any = canonical_json.decode(row[4].encode())
+        except canonical_json.NotCanonical as error:
             raise ChainFileCorrupt(f"{self.path}: rules: {error.message}") from None
         if not isinstance(values, dict):
             raise ChainFileCorrupt(f"{self.path}: rules are not an object")

@@ -8,24 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from perturbnet.classifier.engine import Classification, Engine, Float32Engine, Float64Engine
+from perturbnet.classifier.engine import Float32Engine, Float64Engine
 from perturbnet.errors import ConfigError
+from perturbnet.rules.classification import CANONICAL, Engine
 
 if TYPE_CHECKING:
     from perturbnet.classifier.oracle import FloatOracle
 
 __all__ = [
-    "CANONICAL",
     "ENGINES",
-    "Classification",
-    "Engine",
     "Float32Engine",
     "Float64Engine",
     "open_engine",
     "open_oracle",
 ]
 
-CANONICAL = ("float64", "integer")
 ENGINES = (*CANONICAL, "float32", "float64-plain")
 
 

@@ -11,73 +11,20 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.classifier.preprocessing import Preprocessing, matrices
 from perturbnet.errors import ModelError
+from perturbnet.rules.classification import Classification
+from perturbnet.wire.images import Pixels
 
 if TYPE_CHECKING:
     import torch
 
-Pixels = NDArray[np.uint8]
 _LEVELS = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The network's answer for one image.
-
-    `index` and `text` name the class; `logits_digest` is hex SHA-256 of the logits as little-endian float64;
-    `margin` is the largest logit less the second; `saturated` counts numbers that cannot be trusted.
-    """
-
-    index: int
-    text: str
-    logits_digest: str
-    margin: float
-    saturated: int
-
-    @property
-    def healthy(self) -> bool:
-        """Whether every number can be trusted."""
-        return self.saturated == 0
-
-
-class Engine(Protocol):
-    """A classifier: preprocessing, network and labels in one."""
-
-    @property
-    def name(self) -> str:
-        """Which engine this is, for example float32."""
-        ...
-
-    @property
-    def model_name(self) -> str:
-        """Which network it runs."""
-        ...
-
-    @property
-    def model_digest(self) -> str:
-        """Hex SHA-256 that names weights, preprocessing and labels."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Class texts by index; a text may appear twice."""
-        ...
-
-    @property
-    def together(self) -> int:
-        """How many images share one pass; a call with more takes several."""
-        ...
-
-    def classify(self, images: Sequence[Pixels]) -> list[Classification]:
-        """Classify uint8 images (H, W, 3) of any sizes, each on its own terms, in the order given."""
-        ...
 
 
 class Float32Engine:

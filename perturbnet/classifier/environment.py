@@ -11,9 +11,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
-from perturbnet.provenance import Build, this_build
+from perturbnet.runtime.provenance import Build, this_build
 
 LIBRARIES = ("torch", "timm", "numpy", "numba", "pillow", "datasets", "bittensor")
 _CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
@@ -30,6 +28,8 @@ def describe_environment(*, proc: Path = Path("/proc"), build: Build | None = No
         ArtifactMissing: a package is not installed, see `provenance.describe_build`.
 
     """
+    import torch
+
     build = build or this_build()
     return {
         "build": build.origin,

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from perturbnet import canonical
-from perturbnet.artifacts import read_pins, sha256_file
 from perturbnet.classifier.engine import Float32Engine, Float64Engine
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_labels
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 from perturbnet.classifier.weights import PinnedWeights, hub_weights, reference_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
+from perturbnet.runtime.artifacts import read_pins, sha256_file
+from perturbnet.wire import canonical_json
 
 E = TypeVar("E", bound=Float32Engine)
 _Given = tuple[Path, str] | None  # weights named by the caller, and their digest
@@ -35,7 +35,7 @@ class Model:
 
     def digest(self) -> str:
         """Hex SHA-256 that names all of it."""
-        return canonical.digest(
+        return canonical_json.digest(
             {
                 "network": self.network,
                 "preprocessing": self.preprocessing.digest(),

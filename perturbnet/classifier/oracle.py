@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.classifier.engine import Pixels
+from perturbnet.wire.images import Pixels
 
 if TYPE_CHECKING:
     import torch

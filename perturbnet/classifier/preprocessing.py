@@ -23,8 +23,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet import canonical
 from perturbnet.errors import ModelError
+from perturbnet.wire import canonical_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Preprocessing:
 
     def digest(self) -> str:
         """Hex SHA-256 that names these numbers and the rules of this module."""
-        return canonical.digest(
+        return canonical_json.digest(
             {
                 "kernel": "keys-bicubic a=-1/2, antialias, borders renormalised",
                 "long_side": "floor(S*long/short)",

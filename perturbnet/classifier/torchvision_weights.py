@@ -25,8 +25,8 @@ import timm
 import torch
 from torch import nn
 
-from perturbnet.artifacts import sha256_file
 from perturbnet.errors import ArtifactMissing, DigestMismatch, ModelError
+from perturbnet.runtime.artifacts import sha256_file
 
 NAME = "torchvision/efficientnet_v2_l.IMAGENET1K_V1"
 SHA256_BEGINS = "59c71312"

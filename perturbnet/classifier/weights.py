@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from perturbnet.artifacts import Pin, read_pins, verify_file
 from perturbnet.errors import ArtifactError, ArtifactMissing
+from perturbnet.runtime.artifacts import Pin, read_pins, verify_file
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOW = (

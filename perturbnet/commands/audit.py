@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
 from perturbnet.commands.fraud import audit_fraud
 from perturbnet.commands.given import read_share
 from perturbnet.commands.printing import write_text
 from perturbnet.commands.receipt import audit_receipt
+from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from perturbnet.audit.history import Expected

@@ -32,7 +32,8 @@ def open_means(settings: Settings, *, data: bool, model: bool) -> tuple[Means, s
     from perturbnet.audit.run import Means
     from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_engine
     from perturbnet.bootstrap.records import Workplace
-    from perturbnet.classifier import CANONICAL, open_engine
+    from perturbnet.classifier import open_engine
+    from perturbnet.rules.classification import CANONICAL
 
     if not data:
         return Means(), ""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.bars import open_bars
 from perturbnet.commands.data import pins_option, profile_option
 from perturbnet.commands.given import read_settings
+from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,7 @@ def _print_end(profile: str) -> None:
 @contextmanager
 def showing_standing(console: Console) -> Iterator[Callable[[Standing, str], None]]:
     """Show bytes and rows as bars, with rates, and the step under way; nothing where there is no terminal."""
-    from perturbnet.bootstrap.disk import readable_bytes
+    from perturbnet.hub.disk import readable_bytes
 
     with open_bars(console=console) as tell:
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.given import read_settings
 from perturbnet.commands.printing import write_json, write_text
 from perturbnet.commands.report import certificate_render
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
+    from perturbnet.certificate.envelope import Certificate
+    from perturbnet.certificate.findings import Report
     from perturbnet.config import Settings
-    from perturbnet.outputs.certificate.envelope import Certificate
-    from perturbnet.outputs.certificate.findings import Report
     from perturbnet.transparency.anchors import Anchor
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -54,10 +54,10 @@ def certify(  # noqa: PLR0913 - one for each option
     certificate becomes a leaf of the log: at the next round's edge where the validator runs, at once where it
     does not. It is on chain under the anchor after that; `perturb certificate verify` follows it there.
     """
-    from perturbnet.clock import SystemClock
+    from perturbnet.certificate.cyclonedx import render_model_card
+    from perturbnet.certificate.issuing import issue_certificate
     from perturbnet.errors import NoteError
-    from perturbnet.outputs.certificate.cyclonedx import render_model_card
-    from perturbnet.outputs.certificate.issuing import issue_certificate
+    from perturbnet.runtime.clock import SystemClock
     from perturbnet.transparency.bundle import open_bundle
     from perturbnet.transparency.log_key import KEY_FILE, load_log_key
 
@@ -93,8 +93,8 @@ certificate.add_command(certificate_render)
 @click.option("--cyclonedx", type=click.Path(path_type=Path), help="Write it as a CycloneDX model card.")
 def show(file: Path, json_file: str | None, cyclonedx: Path | None) -> None:
     """Print what a certificate says. Nothing is verified."""
-    from perturbnet.outputs.certificate.cyclonedx import render_model_card
-    from perturbnet.outputs.certificate.envelope import read_certificate
+    from perturbnet.certificate.cyclonedx import render_model_card
+    from perturbnet.certificate.envelope import read_certificate
 
     found = read_certificate(_read(file))
     if cyclonedx is not None:
@@ -131,9 +131,9 @@ def verify(  # noqa: PLR0913 - one for each option
     Exit code 0: every step was made and none refused. 1: a step was refused, or could not be made because no
     log (--bundle) or no anchors (--anchors) were given. Whether the log is right is for: perturb audit.
     """
+    from perturbnet.certificate.envelope import read_certificate
+    from perturbnet.certificate.verification import Reader, verify_certificate
     from perturbnet.errors import OutputError
-    from perturbnet.outputs.certificate.envelope import read_certificate
-    from perturbnet.outputs.certificate.verification import Reader, verify_certificate
     from perturbnet.transparency.bundle import open_bundle
 
     data = _read(file)
@@ -219,7 +219,7 @@ def _print_report(report: Report, found: Certificate | None, json_file: str | No
 
 def _model_name(given: str | None) -> str | None:
     """A file stands for its digest; a name or a digest is looked for in the log."""
-    from perturbnet.artifacts import sha256_file
+    from perturbnet.runtime.artifacts import sha256_file
 
     return sha256_file(Path(given)) if given is not None and Path(given).is_file() else given
 
@@ -232,8 +232,8 @@ def _model_digest(given: str | None) -> str | None:
 
 
 def _read(path: Path) -> bytes:
+    from perturbnet.certificate.envelope import MAX_CERTIFICATE_BYTES
     from perturbnet.errors import OutputError
-    from perturbnet.outputs.certificate.envelope import MAX_CERTIFICATE_BYTES
 
     try:
         with path.open("rb") as file:
@@ -243,8 +243,8 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from perturbnet.artifacts import write_durably
     from perturbnet.errors import OutputError
+    from perturbnet.runtime.artifacts import write_durably
 
     try:
         write_durably(path, data)

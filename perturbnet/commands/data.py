@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.given import PROFILES, read_settings
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
-    from perturbnet.bootstrap.fetching import Progress
     from perturbnet.bootstrap.profile import Listing
     from perturbnet.config import Settings
+    from perturbnet.hub.fetching import Progress
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 profile_option = click.option("--profile", type=click.Choice(PROFILES), help="[default: PERTURB_PROFILE]")
@@ -52,9 +52,9 @@ def list_(profile: str | None, pins_file: Path | None, out: Path) -> None:
 
     Ends with an error if there is no room for what is not in the cache yet.
     """
-    from perturbnet.artifacts import write_durably
-    from perturbnet.bootstrap.disk import readable_bytes, require_space
     from perturbnet.bootstrap.profile import bytes_to_fetch, write_listing
+    from perturbnet.hub.disk import readable_bytes, require_space
+    from perturbnet.runtime.artifacts import write_durably
 
     settings = read_settings(PERTURB_PROFILE=profile)
     listing = open_listing(settings, pins_file, None)
@@ -96,10 +96,10 @@ def fetch(
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from perturbnet.artifacts import write_durably
-    from perturbnet.bootstrap.disk import readable_bytes
-    from perturbnet.bootstrap.fetching import fetch as fetch_file
     from perturbnet.bootstrap.profile import find_file
+    from perturbnet.hub.disk import readable_bytes
+    from perturbnet.hub.fetching import fetch as fetch_file
+    from perturbnet.runtime.artifacts import write_durably
 
     settings = read_settings(PERTURB_PROFILE=profile)
     snapshot, file = find_file(open_listing(settings, pins_file, listing_file), path)
@@ -144,9 +144,9 @@ def verify(profile: str | None, pins_file: Path | None, listing_file: Path | Non
     Finds what was damaged after it was fetched, whatever its date says. Changes nothing. Every file is looked
     at; exit code 3 if one is damaged, else 1 if one is missing.
     """
-    from perturbnet.bootstrap.disk import readable_bytes
-    from perturbnet.bootstrap.fetching import verify_cached
     from perturbnet.errors import ArtifactMissing, DigestMismatch
+    from perturbnet.hub.disk import readable_bytes
+    from perturbnet.hub.fetching import verify_cached
 
     settings = read_settings(PERTURB_PROFILE=profile)
     listing = open_listing(settings, pins_file, listing_file)
@@ -191,7 +191,7 @@ def showing(path: str, size: int) -> Iterator[Callable[[Progress], None]]:
     """Show a fetch on standard error: a bar with bytes and rate; each wait as a line of its own."""
     from rich.console import Console
 
-    from perturbnet.bootstrap.disk import readable_bytes
+    from perturbnet.hub.disk import readable_bytes
 
     console, said = Console(stderr=True), ""
     with open_bar(path, unit=readable_bytes, console=console) as show:

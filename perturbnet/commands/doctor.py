@@ -75,7 +75,7 @@ def _line(check: Check, finding: Finding) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from perturbnet.overview.screen import printable
+    from perturbnet.display.text import printable
 
     outcome = finding.outcome.value
     row = Table.grid()

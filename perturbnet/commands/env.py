@@ -11,7 +11,7 @@ import click
 from perturbnet.errors import ArtifactMissing
 
 if TYPE_CHECKING:
-    from perturbnet.provenance import Build
+    from perturbnet.runtime.provenance import Build
 
 
 @click.command()
@@ -25,7 +25,7 @@ def env(*, digest_only: bool, check: bool, as_json: bool) -> None:
     and machine. Two builds from one lock show the same. A validator writes these lines into its log
     (`config` leaves), so an auditor can take the very environment that made a record.
     """
-    from perturbnet.provenance import describe_build
+    from perturbnet.runtime.provenance import describe_build
 
     build = describe_build()
     if digest_only:

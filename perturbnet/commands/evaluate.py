@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.given import read_settings, split_pairs
 from perturbnet.commands.printing import write_json
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
-    from perturbnet.attack_bench.metering import Costs
+    from perturbnet.attack_comparison.metering import Costs
     from perturbnet.evaluation.run import Prepared, Request
     from perturbnet.evaluation.tally import Tally
 
@@ -146,7 +146,7 @@ def _say(lines: list[str], *, quiet: bool) -> None:
 
 
 def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
-    from perturbnet.attack_bench.metering import Costs
+    from perturbnet.attack_comparison.metering import Costs
 
     return Costs(*(each / 1000 for each in milliseconds)) if milliseconds else Costs()
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from perturbnet.bars import open_bars
 from perturbnet.commands.audit_inputs import audit_settings, open_means
 from perturbnet.commands.given import read_share
+from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
+    from perturbnet.adversarial_dataset.exporting import Asked
+    from perturbnet.adversarial_dataset.manifest import Manifest
+    from perturbnet.adversarial_dataset.plan import Plan
     from perturbnet.audit.run import Means
     from perturbnet.datasets import ImageSource
-    from perturbnet.outputs.dataset.exporting import Asked
-    from perturbnet.outputs.dataset.manifest import Manifest
-    from perturbnet.outputs.dataset.plan import Plan
     from perturbnet.transparency.notes import SigningKey, VerifierKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,7 +92,7 @@ def export_dataset(
     Every leaf is checked up to the root, and the log's signature. An export that was interrupted goes on
     where it was. Exit code 3: the log or a picture is not what its digest says.
     """
-    from perturbnet.outputs.dataset.exporting import begin, finish, write_ranges
+    from perturbnet.adversarial_dataset.exporting import begin, finish, write_ranges
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened, open_bars(quiet=as_json) as progress:
@@ -109,7 +109,7 @@ def export_dataset(
 @DONE
 def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> None:  # noqa: ANN401 - likewise
     """Fix what is exported: the log's size and root, and its ranges of leaves. Parts refer to it."""
-    from perturbnet.outputs.dataset.exporting import begin
+    from perturbnet.adversarial_dataset.exporting import begin
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened, open_bars() as progress:
@@ -127,7 +127,7 @@ def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> 
 @PROFILE
 def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile: str | None) -> None:
     """Write one part of what `export plan` fixed; any machine that shares OUT can."""
-    from perturbnet.outputs.dataset.exporting import write_ranges
+    from perturbnet.adversarial_dataset.exporting import write_ranges
     from perturbnet.transparency.bundle import open_bundle
 
     share, plan = read_share(part), _planned(out)
@@ -146,7 +146,7 @@ def export_part(*, bundle: str, out: Path, part: str, done: Path | None, profile
 @JSON
 def export_finish(*, out: Path, key_file: Path | None, as_json: bool) -> None:
     """Bind the parts: data card, Croissant, manifest, signature."""
-    from perturbnet.outputs.dataset.exporting import finish
+    from perturbnet.adversarial_dataset.exporting import finish
 
     plan = _planned(out)
     key = _signing_key(key_file, plan)
@@ -168,7 +168,7 @@ def export_verify(
     """
     from contextlib import ExitStack
 
-    from perturbnet.outputs.dataset.checking import check_dataset
+    from perturbnet.adversarial_dataset.checking import check_dataset
     from perturbnet.transparency.bundle import open_bundle
     from perturbnet.transparency.notes import parse_verifier_key
 
@@ -189,8 +189,8 @@ def export_verify(
 
 
 def _asked(wishes: dict[str, Any]) -> Asked:
-    from perturbnet.outputs.dataset.exporting import Asked
-    from perturbnet.outputs.dataset.layout import Mode
+    from perturbnet.adversarial_dataset.exporting import Asked
+    from perturbnet.adversarial_dataset.layout import Mode
 
     mode = wishes["mode"]
     return Asked(
@@ -203,8 +203,8 @@ def _asked(wishes: dict[str, Any]) -> Asked:
 
 
 def _planned(out: Path) -> Plan:
+    from perturbnet.adversarial_dataset.plan import read_plan
     from perturbnet.errors import OutputError
-    from perturbnet.outputs.dataset.plan import read_plan
 
     plan = read_plan(out)
     if plan is None:
@@ -233,8 +233,8 @@ def _report(manifest: Manifest, out: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(manifest.encode().decode())
         return
-    from perturbnet.outputs.dataset.layout import Split
-    from perturbnet.outputs.dataset.manifest import read_signature
+    from perturbnet.adversarial_dataset.layout import Split
+    from perturbnet.adversarial_dataset.manifest import read_signature
 
     signed = read_signature(out) is not None
     splits = ", ".join(f"{split} {manifest.rows(split):,}" for split in Split)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.data import data, list_option, pins_option, profile_option
 from perturbnet.commands.given import read_settings
+from perturbnet.display.bars import open_bar
 
 listing_option = list_option("the one of the last bootstrap")
 

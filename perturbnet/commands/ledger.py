@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.bars import Bar, open_bar
 from perturbnet.commands.given import read_settings
 from perturbnet.commands.ledger_inputs import (
     log_source,
@@ -18,6 +17,7 @@ from perturbnet.commands.ledger_inputs import (
     witness_key,
 )
 from perturbnet.commands.printing import JSON_HELP, print_facts
+from perturbnet.display.bars import Bar, open_bar
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
@@ -58,8 +58,8 @@ def replay(bundle: str | None, json_file: str | None) -> None:
     Of this machine's log every byte is hashed first. The digest names the state: who folds the same leaves
     gets the same one.
     """
-    from perturbnet import canonical
     from perturbnet.ledger.snapshots import describe_state
+    from perturbnet.wire import canonical_json
 
     with open_bar("leaves") as progress:
         state, compared = (
@@ -70,7 +70,7 @@ def replay(bundle: str | None, json_file: str | None) -> None:
         "rounds": state.rounds,
         "counted rounds": state.counted_rounds,
         "miners": len(state.miners),
-        "state": canonical.digest(describe_state(state)),
+        "state": canonical_json.digest(describe_state(state)),
         "compared": compared,
     }
     print_facts(facts, json_file)
@@ -124,7 +124,7 @@ def publish(
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: LEAF.tlog-proof]")
 def prove(leaf: int, bundle: str, out: Path | None) -> None:
     """Write the proof that a leaf stands in a published log; it needs no network to be checked."""
-    from perturbnet.artifacts import write_durably
+    from perturbnet.runtime.artifacts import write_durably
     from perturbnet.transparency.bundle import open_bundle
     from perturbnet.transparency.proofs import SUFFIX
 
@@ -146,8 +146,8 @@ def witness(bundle: str, hotkey: str | None, out: Path | None, json_file: str | 
     Signs with this machine's own log key, under its own log's name. A log that contradicts what was seen is
     not cosigned: exit code 3, and the two checkpoints are kept as a proof: perturb audit fraud FILE.
     """
-    from perturbnet.artifacts import write_durably
-    from perturbnet.clock import SystemClock
+    from perturbnet.runtime.artifacts import write_durably
+    from perturbnet.runtime.clock import SystemClock
     from perturbnet.transparency.bundle import open_bundle
     from perturbnet.transparency.delegation import check_owner
     from perturbnet.transparency.witnessing import WITNESS_FOLDER, Witness
@@ -179,8 +179,8 @@ def rotate() -> None:
 
     The hotkey of WALLET_NAME and WALLET_HOTKEY signs for it, and so does the old key where it is still there.
     """
-    from perturbnet.identity import load_hotkey
-    from perturbnet.validator.signing import rotate_key
+    from perturbnet.transparency.signing import rotate_key
+    from perturbnet.wire.keys import load_hotkey
 
     settings = read_settings()
     keypair = load_hotkey(
@@ -193,7 +193,7 @@ def rotate() -> None:
 
 
 def _local_facts(settings: Settings) -> dict[str, Any]:
-    from perturbnet.validator.signing import read_owner
+    from perturbnet.transparency.signing import read_owner
 
     with open_journal(settings) as journal:
         authority = read_owner(journal)

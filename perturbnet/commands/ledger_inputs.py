@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
+    from perturbnet.ledger.journal import Journal
     from perturbnet.transparency.anchors import Anchor
     from perturbnet.transparency.notes import Note, SigningKey
     from perturbnet.transparency.publishing import Source
-    from perturbnet.validator.journal import Journal
 
 
 @contextmanager
 def open_journal(settings: Settings) -> Iterator[Journal]:
     """The log of this machine, closed in the end. Raises `LedgerError` where there is none."""
     from perturbnet.errors import LedgerError
-    from perturbnet.validator.journal import LEDGER_FILE, Journal
+    from perturbnet.ledger.journal import LEDGER_FILE, Journal
 
     if not (settings.state_dir / LEDGER_FILE).exists():
         raise LedgerError(f"there is no ledger in {settings.state_dir}", hint="name its PERTURB_STATE_DIR")
@@ -34,7 +34,7 @@ def open_journal(settings: Settings) -> Iterator[Journal]:
 def log_source(journal: Journal, settings: Settings) -> Source:
     """What is published of it. Raises `NoteError` without its key."""
     from perturbnet.transparency.log_key import KEY_FILE, require_log_key
-    from perturbnet.validator.signing import open_source, read_owner
+    from perturbnet.transparency.signing import open_source, read_owner
 
     authority = read_owner(journal)
     path = settings.state_dir / KEY_FILE

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.data import pins_option, profile_option
 from perturbnet.commands.fingerprint import listing_option
 from perturbnet.commands.given import read_settings
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.manifest import Manifest
@@ -79,8 +79,8 @@ def model(profile: str | None, out: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: the profile's]")
 def build(profile: str | None, pins_file: Path | None, listing_file: Path | None, out: Path | None) -> None:
     """Write manifest.json from the records of fingerprint and model, and print its digest."""
-    from perturbnet.artifacts import write_durably
     from perturbnet.bootstrap.holdings import assemble, require_pinned
+    from perturbnet.runtime.artifacts import write_durably
 
     place = _workplace(profile)
     found = assemble(place, listing=listing_file or place.listing, pins=pins_file)
@@ -97,10 +97,10 @@ def build(profile: str | None, pins_file: Path | None, listing_file: Path | None
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: the profile's]")
 def page(profile: str | None, pins_file: Path | None, out: Path | None) -> None:
     """Write a page for people: digests, files, class histogram, sample pictures, timings."""
-    from perturbnet.artifacts import write_durably
     from perturbnet.bootstrap.holdings import open_manifest
     from perturbnet.bootstrap.plan import Plan
     from perturbnet.bootstrap.report import render_report
+    from perturbnet.runtime.artifacts import write_durably
 
     place = _workplace(profile)
     plan = Plan(place, pins_file)

@@ -108,7 +108,7 @@ def label(
 ) -> None:
     """Classify pictures: class, digest of the logits, margin."""
     from perturbnet.classifier import open_engine
-    from perturbnet.pictures import decode_any_image
+    from perturbnet.datasets.user_images import decode_any_image
 
     pixels = [decode_any_image(path) for path in images]
     settings = read_settings(PERTURB_PROFILE=profile)

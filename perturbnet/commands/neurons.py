@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from perturbnet.commands.expectation import miner_bench
+from perturbnet.commands.bench_miner import miner_bench
 from perturbnet.commands.given import load_given, settings_options
 
 
@@ -23,7 +23,7 @@ def validator_run(paranoid: bool, pairs: tuple[str, ...], file: Path | None) -> 
 
     What `perturb bootstrap` prepared is compared with its manifest first; anything else is refused by name.
     """
-    from neurons.validator import main as run
+    from perturbnet.validator.main import main as run
 
     run(load_given(pairs, file, PERTURB_PARANOID="true" if paranoid else None))
 
@@ -40,7 +40,7 @@ def miner_run(pairs: tuple[str, ...], file: Path | None) -> None:
 
     Needs WALLET_NAME, WALLET_HOTKEY, NETUID, NETWORK and PERTURB_AXON_EXTERNAL_IP.
     """
-    from neurons.miner import main as run
+    from perturbnet.miner.main import main as run
 
     run(load_given(pairs, file))
 

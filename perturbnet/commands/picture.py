@@ -8,18 +8,18 @@ from pathlib import Path
 from perturbnet.attacks import Deadline, open_attack
 from perturbnet.attacks.protocol import AttackTask
 from perturbnet.classifier import open_engine, open_oracle
-from perturbnet.clock import SystemClock
 from perturbnet.config import Settings
-from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
-from perturbnet.distortion import measure, psnr_micro_db
+from perturbnet.datasets.user_images import decode_any_image
+from perturbnet.display.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.errors import AttackError
-from perturbnet.images import encode_png
 from perturbnet.miner.service import build_response
-from perturbnet.pictures import decode_any_image
-from perturbnet.protocol import encode
-from perturbnet.scoring import score_verdict
-from perturbnet.validator.startup import build_rules
-from perturbnet.verification import Pixels, Task, Verdict, verify
+from perturbnet.rules.distortion import measure, psnr_micro_db
+from perturbnet.rules.from_settings import build_rules
+from perturbnet.rules.scoring import score_verdict
+from perturbnet.rules.verification import Task, Verdict, verify
+from perturbnet.runtime.clock import SystemClock
+from perturbnet.wire.images import Pixels, encode_png
+from perturbnet.wire.messages import encode
 
 NO_CHALLENGE = "0" * 64
 MAX_BODY_BYTES = 2**31

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.data import listing_option, pins_option, profile_option
 from perturbnet.commands.given import read_settings
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
     from perturbnet.bootstrap.profile import Listing
@@ -68,11 +68,11 @@ def update(
     Every file in the cache is hashed first and must be what the hub has. Prints the change as a diff. Review
     it before you commit it: from then on every node compares with these digests.
     """
-    from perturbnet.artifacts import write_durably
     from perturbnet.bootstrap.manifest import read_manifest
     from perturbnet.bootstrap.pins import diff_pins, format_pins, read_profile_pins, updated
     from perturbnet.bootstrap.records import Workplace
     from perturbnet.errors import ArtifactError
+    from perturbnet.runtime.artifacts import write_durably
 
     settings = read_settings(PERTURB_PROFILE=profile)
     target = out or pins_file or _package_file(settings.profile)
@@ -123,9 +123,9 @@ def _list_without_lock(settings: Settings, stated: Mapping[str, Any], listing_fi
 
 def _verify_all(listing: Listing, hub_cache: Path) -> int | None:
     """Hash every file; return the number of rows of the data set's shards."""
-    from perturbnet.bootstrap.disk import readable_bytes
-    from perturbnet.bootstrap.fetching import verify_cached
     from perturbnet.datasets.tables import count_rows
+    from perturbnet.hub.disk import readable_bytes
+    from perturbnet.hub.fetching import verify_cached
 
     shards = []
     total, hashed = sum(file.size for snapshot in listing.values() for file in snapshot.files), 0

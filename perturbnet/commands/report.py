@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.audit_inputs import audit_settings, read_file
 from perturbnet.commands.printing import write_text
+from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
     from perturbnet.datasets import ImageSource
-    from perturbnet.outputs.report import Report
+    from perturbnet.report import Report
 
 NOT_HERE = "BUNDLE"  # how a page names a folder of the reader's own machine
 
@@ -59,8 +59,8 @@ def report(  # noqa: PLR0913 - one for each option
 
     Exit code 3: there is no log, or it is not what its digests say.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
-    from perturbnet.outputs.certificate.envelope import read_certificate
-    from perturbnet.outputs.report import Wish, encode_summary, make_report, write_report
+    from perturbnet.certificate.envelope import read_certificate
+    from perturbnet.report import Wish, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle
 
     certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
@@ -88,8 +88,8 @@ def certificate_render(file: Path, out: Path) -> None:
     A certificate that the key it names did not sign gets no page. Whether that key is the validator's, and
     the numbers the log's, is for `perturb certificate verify` to say; the page tells its readers so.
     """
-    from perturbnet.outputs.certificate.envelope import read_certificate
-    from perturbnet.outputs.report import render_certificate, write_page
+    from perturbnet.certificate.envelope import read_certificate
+    from perturbnet.report import render_certificate, write_page
 
     size = write_page(out, render_certificate(read_certificate(read_file(file))))
     click.echo(f"Written      {size:,} bytes, {out}")
@@ -104,7 +104,7 @@ def _open_pictures(
     from perturbnet.datasets.reference import REPOSITORY
     from perturbnet.errors import PerturbError
     from perturbnet.evaluation import open_images
-    from perturbnet.outputs.report import NO_SOURCE
+    from perturbnet.report import NO_SOURCE
 
     settings = audit_settings(profile, None)
     try:

@@ -48,11 +48,11 @@ def smoke(
 
 def take_steps(settings: Settings, *, row: int = 0) -> Iterator[Step]:
     """Yield each step as it is done; the first that cannot be done raises its own error."""
-    from perturbnet.challenges import build_challenge
     from perturbnet.classifier import open_engine
     from perturbnet.datasets import open_source
-    from perturbnet.traversal import Draw
-    from perturbnet.validator.startup import build_rules
+    from perturbnet.rounds.challenges import build_challenge
+    from perturbnet.rules.from_settings import build_rules
+    from perturbnet.rules.traversal import Draw
 
     cache_dir: Path = settings.cache_dir
     source, seconds = _timed(lambda: open_source(settings.profile, cache_dir=cache_dir))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.bars import open_bars
 from perturbnet.commands.given import read_settings, settings_options
 from perturbnet.commands.printing import JSON_HELP, print_facts
+from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
-    from perturbnet.validator.journal import Journal
+    from perturbnet.ledger.journal import Journal
     from perturbnet.validator.state_check import Checked
 
 COPY_WITHIN_S = 3600.0
@@ -77,7 +77,7 @@ def backup(folder: Path, pairs: tuple[str, ...], file: Path | None, json_file: s
     A validator that runs goes on meanwhile: it copies its ledger itself, asked on PERTURB_METRICS_PORT.
     FOLDER then holds everything but the wallet: keep it as secret as the state.
     """
-    from perturbnet.clock import SystemClock
+    from perturbnet.runtime.clock import SystemClock
     from perturbnet.validator.backups import write_backup
 
     settings = read_settings(pairs, file)
@@ -116,7 +116,7 @@ def restore(
 
     The draws that may have been asked since the backup are skipped, so that no image comes twice.
     """
-    from perturbnet.clock import SystemClock
+    from perturbnet.runtime.clock import SystemClock
     from perturbnet.validator.backups import draws_to_skip, read_backup, restore_backup
     from perturbnet.validator.backups import skip_draws as skip
 
@@ -148,8 +148,8 @@ def _refuse_older(settings: Settings, journal: Journal, checked: Checked, *, ask
     from perturbnet.transparency.log_key import KEY_FILE, require_log_key
     from perturbnet.transparency.places import open_target
     from perturbnet.transparency.publishing import published_checkpoint
+    from perturbnet.transparency.signing import open_source
     from perturbnet.validator.publication import take_up_anchor
-    from perturbnet.validator.signing import open_source
 
     async def compare() -> None:
         chain = open_chain(settings.network, settings.netuid, local_path=settings.local_chain)
@@ -171,7 +171,7 @@ def _copy_ledger(settings: Settings, target: Path) -> None:
     """Copy the ledger, or have the validator that holds it do so."""
     from perturbnet.errors import LedgerError, LedgerLocked
     from perturbnet.ledger import LedgerStore
-    from perturbnet.validator.journal import LEDGER_FILE
+    from perturbnet.ledger.journal import LEDGER_FILE
 
     path = settings.state_dir / LEDGER_FILE
     if not path.exists():

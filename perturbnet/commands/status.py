@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.given import read_settings, settings_options
 from perturbnet.commands.printing import write_text
+from perturbnet.display.bars import open_bar
 
 
 @click.command()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.units import CONFIG_FOLDER, HIDDEN_FOLDERS
+from perturbnet.commands.systemd_units import CONFIG_FOLDER, HIDDEN_FOLDERS
 
 if TYPE_CHECKING:
-    from perturbnet.units import Unit
+    from perturbnet.commands.systemd_units import Unit
 
 
 @click.command()
@@ -38,7 +38,7 @@ def unit(
     It runs as a user of its own that exists while it runs, sees no home, writes to its state and cache only,
     and is ended by systemd's watchdog when its loop stands still. docs/operations.md walks through it.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
-    from perturbnet.units import read_source, render_unit
+    from perturbnet.commands.systemd_units import read_source, render_unit
 
     key = f"{of}-bootstrap" if role == "bootstrap" else role
     if role == "bootstrap" and instance:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from perturbnet.bars import open_bar
 from perturbnet.commands.given import read_settings, settings_options
+from perturbnet.display.bars import open_bar
 
 DEFAULT_PORT = 8477
 

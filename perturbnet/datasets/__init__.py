@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perturbnet.datasets.source import ImageSource, SourceIdentity, SourceImage
 from perturbnet.errors import ConfigError, DatasetError
-from perturbnet.progress import Progress
+from perturbnet.runtime.progress import Progress
 
 __all__ = ["PROFILES", "ImageSource", "SourceIdentity", "SourceImage", "open_source"]
 

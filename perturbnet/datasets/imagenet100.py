@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet import canonical
-from perturbnet.artifacts import read_pins
 from perturbnet.classifier.labels import ImageNetClass, imagenet100_classes
 from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_stored, read_cells
 from perturbnet.datasets.tables import ParquetTable, count_rows
 from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
+from perturbnet.runtime.artifacts import read_pins
+from perturbnet.wire import canonical_json
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet")
 _FOOTER_BYTES = 1 << 16
@@ -85,7 +85,7 @@ def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> SnapshotSource:
     table = ParquetTable(shards)
     classes = _match_classes(table.class_names)
     identity = SourceIdentity(
-        snapshot.repository, snapshot.revision, snapshot.split, rows, canonical.digest(_describe(shards))
+        snapshot.repository, snapshot.revision, snapshot.split, rows, canonical_json.digest(_describe(shards))
     )
     return SnapshotSource(identity, table, classes)
 

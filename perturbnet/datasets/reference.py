@@ -29,14 +29,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from perturbnet import canonical
-from perturbnet.artifacts import replace_durably, sha256_file, write_durably
-from perturbnet.datasets.rendering import CLASSES, Pixels, render
+from perturbnet.datasets.rendering import CLASSES, render
 from perturbnet.datasets.source import SourceIdentity, SourceImage, decode_stored, read_cells
 from perturbnet.datasets.tables import ParquetTable, write_table
 from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
-from perturbnet.images import pixel_digest
-from perturbnet.progress import Progress
+from perturbnet.runtime.artifacts import replace_durably, sha256_file, write_durably
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire import canonical_json
+from perturbnet.wire.images import Pixels, pixel_digest
 
 REPOSITORY = "perturbnet/reference"
 DEFAULT_SPLIT = "train"
@@ -115,7 +115,7 @@ def open_reference(cache_dir: Path, split: str, progress: Progress | None = None
     if found != (pin.rows, CLASSES):
         raise DatasetError(f"{parquet} holds {found[0]} rows of {found[1]}; expected {pin.rows} of {CLASSES}")
     identity = SourceIdentity(
-        REPOSITORY, pin.pixels, split, pin.rows, canonical.digest([pin.pixels, pin.labels])
+        REPOSITORY, pin.pixels, split, pin.rows, canonical_json.digest([pin.pixels, pin.labels])
     )
     return ReferenceSource(identity, table, row_digests)
 
@@ -156,7 +156,9 @@ def _render_split(
         write_table(file, encoded(), CLASSES)
 
     replace_durably(parquet, write)
-    write_durably(rows_file, canonical.encode({"parquet_sha256": sha256_file(parquet), "pixels": digests}))
+    write_durably(
+        rows_file, canonical_json.encode({"parquet_sha256": sha256_file(parquet), "pixels": digests})
+    )
 
 
 def _encode(pixels: Pixels) -> bytes:
@@ -194,8 +196,8 @@ def _read_rows_file(rows_file: Path) -> tuple[list[str], str]:
     Anything malformed reads as no rows at all.
     """
     try:
-        stated = canonical.decode(rows_file.read_bytes())
-    except canonical.NotCanonical:
+        stated = canonical_json.decode(rows_file.read_bytes())
+    except canonical_json.NotCanonical:
         return [], ""
     digests = stated.get("pixels") if isinstance(stated, dict) else None
     parquet_sha256 = stated.get("parquet_sha256") if isinstance(stated, dict) else None

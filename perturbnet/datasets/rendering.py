@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from perturbnet.datasets.draws import Draws
 from perturbnet.datasets.shapes import SHAPES, UNIT, Grid, Inside, block, disc, rod
+from perturbnet.wire.images import Pixels
 
-Pixels = NDArray[np.uint8]
 Canvas = NDArray[np.int32]
 
 HEIGHT, WIDTH = 120, 150

@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from perturbnet import canonical
 from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import DatasetError, RowUnreadable
+from perturbnet.wire import canonical_json
+from perturbnet.wire.images import Pixels
 
-Pixels = NDArray[np.uint8]
 _FAULTS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError, Warning)
 
 
@@ -41,7 +40,7 @@ class SourceIdentity:
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 of the canonical JSON of all five."""
-        return canonical.digest(asdict(self))
+        return canonical_json.digest(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

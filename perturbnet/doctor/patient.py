@@ -16,11 +16,12 @@ from typing import Literal, TypeVar
 from perturbnet.bootstrap.holdings import open_manifest
 from perturbnet.bootstrap.manifest import Manifest
 from perturbnet.bootstrap.records import Workplace
-from perturbnet.chain import Chain, Hyperparameters, Metagraph, Neuron, open_chain
+from perturbnet.chain import Chain, Hyperparameters, open_chain
 from perturbnet.config import Loaded, Settings
 from perturbnet.doctor.facts import Machine, free_bytes, read_gpus, read_machine
 from perturbnet.errors import PerturbError
-from perturbnet.identity import Keypair, load_hotkey
+from perturbnet.rules.subnet import Metagraph, Neuron
+from perturbnet.wire.keys import Keypair, load_hotkey
 
 T = TypeVar("T")
 

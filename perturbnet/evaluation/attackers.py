@@ -16,18 +16,19 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perturbnet import identity
-from perturbnet.attack_bench.metering import Costs, Meter, MeteredOracle, MeteredTask
+from perturbnet.attack_comparison.metering import Costs, Meter, MeteredOracle, MeteredTask
 from perturbnet.attacks import Attack, Bank, Deadline, open_attack
-from perturbnet.chain import Metagraph, Neuron
-from perturbnet.classifier import Classification, Engine
 from perturbnet.classifier.oracle import Differentiable
 from perturbnet.errors import AttackError, ConfigError, PerturbError, Reject
-from perturbnet.identity import Keypair, create_wallet
 from perturbnet.ledger import ArrivalRow, OpenRound
 from perturbnet.miner.search import build_response
-from perturbnet.protocol import RESPONSE_DOMAIN, AttackResponse, body_digest, encode, response_payload
-from perturbnet.verification import Pixels, Task, verify_round
+from perturbnet.rules.classification import Classification, Engine
+from perturbnet.rules.subnet import Metagraph, Neuron
+from perturbnet.rules.verification import Task, verify_round
+from perturbnet.wire import keys
+from perturbnet.wire.images import Pixels
+from perturbnet.wire.keys import Keypair, create_wallet
+from perturbnet.wire.messages import RESPONSE_DOMAIN, AttackResponse, body_digest, encode, response_payload
 
 WALLETS = "keys"
 JUDGE_UID = 0
@@ -170,7 +171,7 @@ def _sign(
         body_sha256=body_digest(body),
         pixels_sha256=response.pixels_sha256,
     )
-    signature = "0x" + identity.sign(attacker.hotkey, RESPONSE_DOMAIN, payload).hex()
+    signature = "0x" + keys.sign(attacker.hotkey, RESPONSE_DOMAIN, payload).hex()
     row = ArrivalRow(
         challenge=opened.position,
         uid=attacker.uid,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from perturbnet.artifacts import write_durably
-from perturbnet.clock import Clock, SystemClock
+from perturbnet.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
+from perturbnet.certificate.findings import Report
+from perturbnet.certificate.issuing import issue_certificate
+from perturbnet.certificate.verification import Reader, verify_certificate
 from perturbnet.errors import OutputError
 from perturbnet.evaluation.session import Session
-from perturbnet.outputs.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
-from perturbnet.outputs.certificate.findings import Report
-from perturbnet.outputs.certificate.issuing import issue_certificate
-from perturbnet.outputs.certificate.verification import Reader, verify_certificate
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.transparency.bundle import Bundle, open_bundle
 from perturbnet.validator.certificates import record_certificate
 

@@ -10,10 +10,10 @@ from perturbnet.audit.findings import Report
 from perturbnet.audit.heads import check_authority, check_signature
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope
-from perturbnet.classifier import Engine
 from perturbnet.datasets import ImageSource
 from perturbnet.evaluation.attackers import NETUID
-from perturbnet.progress import Stages
+from perturbnet.rules.classification import Engine
+from perturbnet.runtime.progress import Stages
 from perturbnet.transparency.bundle import Bundle
 
 NO_ANCHOR = "anchors: none, an offline evaluation"

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from perturbnet.classifier.canonical.artefact import read_artefact
 from perturbnet.classifier.canonical.profiles import build_engine, note_of, read_note, store_artefact
 from perturbnet.classifier.canonical.self_test import golden_images, require_golden
-from perturbnet.classifier.engine import Classification, Engine, Float64Engine, Pixels, judge
+from perturbnet.classifier.engine import Float64Engine, judge
 from perturbnet.classifier.models import choose_device
 from perturbnet.classifier.oracle import Differentiable
 from perturbnet.errors import ArtifactMissing, ModelError
 from perturbnet.evaluation.networks import Network
 from perturbnet.evaluation.transform import Transform
+from perturbnet.rules.classification import Classification, Engine
+from perturbnet.wire.images import Pixels
 
 if TYPE_CHECKING:
     import torch

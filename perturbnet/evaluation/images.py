@@ -14,8 +14,6 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet import canonical
-from perturbnet.artifacts import write_durably
 from perturbnet.datasets import SourceIdentity, SourceImage
 from perturbnet.errors import DatasetError, DigestMismatch, LedgerError
 from perturbnet.evaluation.scanning import (
@@ -28,8 +26,10 @@ from perturbnet.evaluation.scanning import (
     read_file,
     read_pictures,
 )
-from perturbnet.images import pixel_digest
-from perturbnet.progress import Progress
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire import canonical_json
+from perturbnet.wire.images import pixel_digest
 
 IMAGES_FILE = "images.json"
 FORMAT = 1
@@ -62,7 +62,7 @@ class Images:
 
     def encode(self) -> bytes:
         """Canonical JSON; its SHA-256 names the data set."""
-        return canonical.encode(
+        return canonical_json.encode(
             {
                 "format": FORMAT,
                 "name": self.name,
@@ -168,11 +168,11 @@ def read_images(out: Path) -> Images:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_RECORD_BYTES + 1)
-        found: Any = canonical.decode(data[:MAX_RECORD_BYTES])
+        found: Any = canonical_json.decode(data[:MAX_RECORD_BYTES])
         return _parse(found)
     except OSError as error:
         raise LedgerError(f"{path} cannot be read: {error.strerror}") from None
-    except (canonical.NotCanonical, KeyError, TypeError, ValueError) as error:
+    except (canonical_json.NotCanonical, KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"{path} is not a record of images: {error!r}") from None
 
 
@@ -201,11 +201,11 @@ def _parse(found: dict[str, Any]) -> Images:
 
 
 def _digest_listing(found: Sequence[Candidate]) -> str:
-    return canonical.digest([list(astuple(candidate)) for candidate in found])
+    return canonical_json.digest([list(astuple(candidate)) for candidate in found])
 
 
 def _name(classes: tuple[str, ...]) -> str:
-    return f"{len(classes)} of digest {canonical.digest(list(classes))[:16]}"
+    return f"{len(classes)} of digest {canonical_json.digest(list(classes))[:16]}"
 
 
 def _require_same(known: Images, wish: Wish, listing: str, classes: tuple[str, ...], out: Path) -> None:

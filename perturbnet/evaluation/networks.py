@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perturbnet import canonical
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_classes, imagenet_labels
 from perturbnet.classifier.preprocessing import REFERENCE
 from perturbnet.errors import ArtifactMissing, ConfigError, DatasetError, ModelError
 from perturbnet.evaluation.transform import Transform
 from perturbnet.evaluation.weights_files import WeightsFile
+from perturbnet.wire import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +63,7 @@ class Network:
 
     def digest(self) -> str:
         """Hex SHA-256 that names all of it; the code that computes it is the environment's to name."""
-        return canonical.digest(
+        return canonical_json.digest(
             {
                 "network": self.architecture,
                 "transform": self.transform.digest(),

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from perturbnet.audit.findings import Report
+from perturbnet.certificate import findings
 from perturbnet.evaluation import certifying
 from perturbnet.evaluation.checking import check_bundle
 from perturbnet.evaluation.run import Prepared
 from perturbnet.evaluation.tally import tally_entries
-from perturbnet.outputs.certificate import findings
-from perturbnet.outputs.report import (
+from perturbnet.report import (
     Wish,
     given,
     make_report,
@@ -25,8 +25,8 @@ from perturbnet.outputs.report import (
     write_page,
     write_report,
 )
-from perturbnet.outputs.statistics import Rate, Statistics, count_log
-from perturbnet.progress import Stages
+from perturbnet.runtime.progress import Stages
+from perturbnet.statistics.robustness import Rate, Statistics, count_log
 from perturbnet.transparency.bundle import open_bundle
 
 SHOWN_REFUSALS = 10

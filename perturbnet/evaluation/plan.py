@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet import canonical
-from perturbnet.artifacts import write_durably
-from perturbnet.attack_bench.metering import Costs
+from perturbnet.attack_comparison.metering import Costs
 from perturbnet.errors import LedgerError
 from perturbnet.evaluation.attackers import Budget
 from perturbnet.evaluation.engines import Judged
 from perturbnet.evaluation.images import FolderSource
 from perturbnet.evaluation.networks import Network
-from perturbnet.protocol import Rules
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.wire import canonical_json
+from perturbnet.wire.messages import Rules
 
 PLAN_FILE = "evaluation.json"
 FORMAT = 1
@@ -36,7 +36,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the facts' canonical JSON."""
-        return canonical.digest(dict(self.facts))
+        return canonical_json.digest(dict(self.facts))
 
     def environment(self) -> dict[str, str]:
         """What of it a `config` leaf shows beside its own fields."""
@@ -71,7 +71,7 @@ def build_plan(  # noqa: PLR0913 - everything that a plan names
         "weights_origin": network.weights.origin,
         "preprocessing": describe_transform(network),
         "classes": len(network.labels),
-        "labels": canonical.digest(list(network.labels)),
+        "labels": canonical_json.digest(list(network.labels)),
         "model_digest": judged.engine.model_digest,
         "engine": judged.engine.name,
         "not_compiled": judged.reason,
@@ -111,7 +111,7 @@ def record_plan(out: Path, plan: Plan, images: Path) -> None:
     path = out / PLAN_FILE
     if not path.exists():
         facts: dict[str, Any] = dict(plan.facts)
-        write_durably(path, canonical.encode({"plan": facts, "images_at": str(images.resolve())}))
+        write_durably(path, canonical_json.encode({"plan": facts, "images_at": str(images.resolve())}))
         return
     known = read_plan(out).plan.facts
     for name in sorted({*known, *plan.facts}):
@@ -132,7 +132,7 @@ def read_plan(out: Path) -> Recorded:
     path = out / PLAN_FILE
     try:
         with path.open("rb") as file:
-            found: Any = canonical.decode(file.read(MAX_PLAN_BYTES))
+            found: Any = canonical_json.decode(file.read(MAX_PLAN_BYTES))
         if found["plan"]["format"] != FORMAT:
             raise ValueError(f"format {found['plan']['format']}, expected {FORMAT}")
         return Recorded(Plan(dict(found["plan"])), Path(found["images_at"]))
@@ -140,5 +140,5 @@ def read_plan(out: Path) -> Recorded:
         raise LedgerError(
             f"{path} cannot be read: {error.strerror}", hint="is it an evaluation's folder?"
         ) from None
-    except (canonical.NotCanonical, KeyError, TypeError, ValueError) as error:
+    except (canonical_json.NotCanonical, KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"{path} is not an evaluation's plan: {error!r}") from None

@@ -13,23 +13,23 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from perturbnet.chain import Metagraph
-from perturbnet.challenges import Challenge, clean_image
-from perturbnet.clock import Clock
 from perturbnet.datasets import ImageSource
-from perturbnet.deltas import encode_delta
 from perturbnet.errors import ChallengeError, DigestMismatch
 from perturbnet.evaluation.attackers import NETUID, Arena, Attacker, answer
-from perturbnet.images import pixel_digest
 from perturbnet.ledger import OpenRound, forget_responses
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
-from perturbnet.receipts import Answer, Judged, build_task, judge_answers, write_receipts
-from perturbnet.selection import select_miners
-from perturbnet.validator.draws import Draws, SeededDraw
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.posing import RoundPolicy, challenge_leaf, pose
-from perturbnet.validator.receipts import describe, read_terms
-from perturbnet.verification import Pixels
+from perturbnet.rounds.acknowledgements import describe, read_terms
+from perturbnet.rounds.challenges import Challenge, clean_image
+from perturbnet.rounds.draws import Draws, SeededDraw
+from perturbnet.rounds.policy import RoundPolicy
+from perturbnet.rounds.posing import challenge_leaf, pose
+from perturbnet.rounds.receipts import Answer, Judged, build_task, judge_answers, write_receipts
+from perturbnet.rules.selection import select_miners
+from perturbnet.rules.subnet import Metagraph
+from perturbnet.runtime.clock import Clock
+from perturbnet.wire.deltas import encode_delta
+from perturbnet.wire.images import Pixels, pixel_digest
 
 log = logging.getLogger(__name__)
 

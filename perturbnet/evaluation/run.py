@@ -24,10 +24,10 @@ from perturbnet.evaluation.plan import Plan, build_plan, record_plan
 from perturbnet.evaluation.scanning import list_candidates
 from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key, require_fixed_cap
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
-from perturbnet.folders import make_folder
-from perturbnet.identity import load_hotkey
-from perturbnet.progress import Progress
-from perturbnet.validator.startup import build_rules
+from perturbnet.rules.from_settings import build_rules
+from perturbnet.runtime.folders import make_folder
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire.keys import load_hotkey
 
 
 @dataclass(frozen=True)

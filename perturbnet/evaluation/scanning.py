@@ -23,13 +23,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from perturbnet.challenges import require_size
 from perturbnet.datasets.source import decode_stored
+from perturbnet.datasets.user_images import MAX_PICTURE_BYTES
 from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
-from perturbnet.freshness import rescale
-from perturbnet.images import Pixels, pixel_digest
-from perturbnet.pictures import MAX_PICTURE_BYTES
-from perturbnet.progress import Progress
+from perturbnet.rounds.challenges import require_size
+from perturbnet.rules.freshness import rescale
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire.images import Pixels, pixel_digest
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from msgspec import structs
 
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Settings
 from perturbnet.config.loading import SMALLEST_EPSILON
 from perturbnet.errors import ConfigError
@@ -34,23 +33,24 @@ from perturbnet.evaluation.engines import Judged
 from perturbnet.evaluation.images import FolderSource
 from perturbnet.evaluation.plan import Plan
 from perturbnet.evaluation.rounds import Evaluation
-from perturbnet.folders import make_folder
-from perturbnet.identity import Keypair, create_wallet
-from perturbnet.progress import Progress
-from perturbnet.terms import metagraph_leaf
-from perturbnet.transparency.places import open_target
-from perturbnet.transparency.publishing import Source, publish
-from perturbnet.validator.draws import Draws
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.posing import RoundPolicy
-from perturbnet.validator.signing import begin_log
-from perturbnet.validator.startup import (
+from perturbnet.ledger.journal import Journal
+from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.policy import (
+    RoundPolicy,
     build_config_leaf,
     build_policy,
-    build_rules,
     build_rules_leaf,
     secret_source,
 )
+from perturbnet.rounds.terms import metagraph_leaf
+from perturbnet.rules.from_settings import build_rules
+from perturbnet.runtime.clock import Clock, SystemClock
+from perturbnet.runtime.folders import make_folder
+from perturbnet.runtime.progress import Progress
+from perturbnet.transparency.places import open_target
+from perturbnet.transparency.publishing import Source, publish
+from perturbnet.transparency.signing import begin_log
+from perturbnet.wire.keys import Keypair, create_wallet
 
 NETWORK = "offline"
 STATE = "state"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet import canonical
 from perturbnet.classifier.preprocessing import KERNELS, Preprocessing, axis_map
 from perturbnet.errors import ConfigError, ModelError
+from perturbnet.wire import canonical_json
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,9 @@ class Transform:
     def digest(self) -> str:
         """Hex SHA-256 that names these numbers and the rules of this module."""
         facts = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-        return canonical.digest({"rules": "perturb/transform/1: antialias, exact rational weights", **facts})
+        return canonical_json.digest(
+            {"rules": "perturb/transform/1: antialias, exact rational weights", **facts}
+        )
 
     @property
     def compiles(self) -> bool:

@@ -18,10 +18,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.weights import PinnedWeights, hub_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, HubRefused, ModelError
-from perturbnet.progress import Progress
+from perturbnet.runtime.artifacts import sha256_file
+from perturbnet.runtime.progress import Progress
 
 SUFFIX = ".safetensors"
 TIMM = "timm:"
@@ -133,9 +133,9 @@ def _repository(name: str) -> str:
 
 def _fetch(repository: str, access: HubAccess) -> None:
     """Bring the newest weights and their configuration into the first cache, every byte hashed."""
-    from perturbnet.bootstrap.connection import Hub, Pace
-    from perturbnet.bootstrap.fetching import fetch
-    from perturbnet.bootstrap.hub import list_snapshot
+    from perturbnet.hub.connection import Hub, Pace
+    from perturbnet.hub.fetching import fetch
+    from perturbnet.hub.listing import list_snapshot
 
     endpoint, token = access.endpoint, access.token
     what = f"model {repository}, its commits"

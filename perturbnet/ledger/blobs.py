@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from perturbnet.artifacts import write_durably
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, LedgerError
-from perturbnet.folders import make_folder
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.folders import make_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
-from perturbnet.folders import make_folder, sync_folder
 from perturbnet.ledger.schema import (
     APPLICATION_ID,
     FIRST_VERSION,
@@ -37,6 +36,7 @@ from perturbnet.ledger.schema import (
     read_pragma,
     read_tables,
 )
+from perturbnet.runtime.folders import make_folder, sync_folder
 
 LOCK_WAIT_S = 1.0
 _MAGIC = b"SQLite format 3\0"

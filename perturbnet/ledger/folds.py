@@ -1,6 +1,6 @@
 """The state of a validator, as a fold over its leaves: nothing here is stored, everything can be rebuilt.
 
-Rules (design: architecture.md, "Rules of the network")
+Rules (docs/architecture.md, "Rules of the network")
 - A round is closed when every miner that was asked has a receipt. It counts if at least one of them
   succeeded; a round in which nobody did leaves the histories alone.
 - In a counted round every miner that was asked gets its score, 0 for a failure. Receipts of a round that the
@@ -44,7 +44,7 @@ from perturbnet.ledger.leaves import (
 )
 from perturbnet.ledger.progress import EpochProgress, MinerHistory, OpenRound, begin_epoch
 from perturbnet.ledger.store import Entry
-from perturbnet.weights import Standing
+from perturbnet.rules.weights import Standing
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The kinds of leaves: what a validator says, for ever, in integers and strings.
 
-Rules (design: ledger.md)
+Rules (docs/ledger.md)
 - A leaf is canonical JSON (RFC 8785): `{"kind": …, fields…}`; its hash is SHA-256(0x00 || bytes), RFC 6962's
   leaf hash.
 - Every kind is one frozen struct below; a field of another type is refused on writing and on reading, a
@@ -11,7 +11,7 @@ Rules (design: ledger.md)
 - Scores are parts per 10^9, times are milliseconds, epsilon and the rules' numbers are decimal text.
 
 A log of a million leaves is read and written by msgspec, which checks every type and sorts the names. For
-ASCII text its bytes are those of `canonical.encode`; whatever is not ASCII, or is refused, goes through
+ASCII text its bytes are those of `canonical_json.encode`; whatever is not ASCII, or is refused, goes through
 `canonical`, which also says what is wrong.
 """
 
@@ -23,11 +23,12 @@ from typing import Annotated, Any, ClassVar, Union, get_type_hints
 
 import msgspec
 
-from perturbnet import canonical, merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
+from perturbnet.ledger import merkle
+from perturbnet.wire import canonical_json
 
 MAX_LEAF_BYTES = 65_535
-Int = Annotated[int, msgspec.Meta(ge=-canonical.MAX_SAFE_INTEGER, le=canonical.MAX_SAFE_INTEGER)]
+Int = Annotated[int, msgspec.Meta(ge=-canonical_json.MAX_SAFE_INTEGER, le=canonical_json.MAX_SAFE_INTEGER)]
 
 _KINDS: dict[str, type[Leaf]] = {}
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -77,8 +78,8 @@ class Leaf(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, ta
         if misfit:
             raise LedgerError(f"not recorded: {misfit}")
         try:
-            return canonical.encode({"kind": self.kind, **values})
-        except canonical.NotCanonical as error:
+            return canonical_json.encode({"kind": self.kind, **values})
+        except canonical_json.NotCanonical as error:
             raise LedgerError(f"not recorded: a {self.kind} leaf: {error.message}") from error
 
 
@@ -274,8 +275,8 @@ def decode_leaf(data: bytes) -> Leaf:
 
 def _decode_any_text(data: bytes) -> Leaf:
     try:
-        value = canonical.decode(data)
-    except canonical.NotCanonical as error:
+        value = canonical_json.decode(data)
+    except canonical_json.NotCanonical as error:
         raise LedgerCorrupt(f"a leaf is not canonical JSON: {error.message}") from None
     name = value.pop("kind", None) if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(name, str) or name not in _KINDS:

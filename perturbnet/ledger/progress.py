@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from perturbnet.errors import LeafRefused, Reject
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf, ReceiptLeaf, SegmentLeaf
 from perturbnet.ledger.store import Entry
-from perturbnet.traversal import opens_commitment
-from perturbnet.weights import Standing
+from perturbnet.rules.traversal import opens_commitment
+from perturbnet.rules.weights import Standing
 
 NEVER_COUNTED = frozenset({Reject.INTERRUPTED, Reject.CLEAN_MISLABELLED})
 

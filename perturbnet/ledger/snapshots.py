@@ -19,8 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perturbnet import canonical
-from perturbnet.artifacts import write_durably
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger.folds import LedgerState
 from perturbnet.ledger.leaves import (
@@ -38,6 +36,8 @@ from perturbnet.ledger.leaves import (
 )
 from perturbnet.ledger.progress import EpochProgress, MinerHistory
 from perturbnet.ledger.store import LedgerStore
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.wire import canonical_json
 
 MAX_SNAPSHOT_BYTES = 1 << 28
 _CODE = ("leaves", "folds", "progress", "snapshots")
@@ -58,7 +58,9 @@ def save_snapshot(path: Path, state: LedgerState, root: bytes) -> bool:
         return False
     content = {"code": _code_digest(), "root": root.hex(), "state": describe_state(state)}
     try:
-        write_durably(path, canonical.encode({"content": content, "digest": canonical.digest(content)}))
+        write_durably(
+            path, canonical_json.encode({"content": content, "digest": canonical_json.digest(content)})
+        )
     except OSError as error:
         raise LedgerError(f"{path} was not written: {error.strerror}") from error
     return True
@@ -75,7 +77,7 @@ def load_snapshot(path: Path, store: LedgerStore) -> LedgerState:
         found = _read(path)
     except FileNotFoundError:
         return LedgerState()
-    except (OSError, canonical.NotCanonical, LedgerCorrupt, KeyError, TypeError, ValueError) as error:
+    except (OSError, canonical_json.NotCanonical, LedgerCorrupt, KeyError, TypeError, ValueError) as error:
         log.warning("%s is not used, every leaf is folded anew: %s", path, error)
         return LedgerState()
     size, root = found["state"]["size"], bytes.fromhex(found["root"])
@@ -91,8 +93,8 @@ def load_snapshot(path: Path, store: LedgerStore) -> LedgerState:
 def _read(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_SNAPSHOT_BYTES:
         raise LedgerCorrupt(f"larger than {MAX_SNAPSHOT_BYTES} bytes")
-    value: Any = canonical.decode(path.read_bytes())
-    if canonical.digest(value["content"]) != value["digest"]:
+    value: Any = canonical_json.decode(path.read_bytes())
+    if canonical_json.digest(value["content"]) != value["digest"]:
         raise LedgerCorrupt("its digest is another")
     content: dict[str, Any] = value["content"]
     return content

@@ -1,6 +1,6 @@
 """The log on disk: an append-only Merkle tree in one SQLite file, owned by one process.
 
-Rules (design: architecture.md, ledger.md)
+Rules (docs/ledger.md)
 - WAL with `synchronous=FULL`: what `append` returned is on the disk. `locking_mode=EXCLUSIVE`: one process,
   so SQLite's WAL-reset bug with two connections (3.7.0 to 3.51.2) cannot be met, and a second validator is
   told so.
@@ -22,12 +22,12 @@ from pathlib import Path
 
 import msgspec
 
-from perturbnet import merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
+from perturbnet.ledger import merkle
 from perturbnet.ledger.arrivals import PrivateTables
 from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
+from perturbnet.ledger.merkle import Frontier
 from perturbnet.ledger.schema import SCHEMA, Schema
-from perturbnet.merkle import Frontier
 
 PAGE_LEAVES = 512
 STORED_LEVELS = 4

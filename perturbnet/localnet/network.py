@@ -26,8 +26,8 @@ from typing import BinaryIO, Self
 from perturbnet.chain import LocalChain, Rules
 from perturbnet.config import PREFIX, registry
 from perturbnet.errors import PerturbError
-from perturbnet.identity import Wallet, create_wallet
 from perturbnet.localnet.hostile import EXPECTED
+from perturbnet.wire.keys import Wallet, create_wallet
 
 NETUID = 1
 VALIDATOR_STAKE_RAO = 10**15

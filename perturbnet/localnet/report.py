@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perturbnet.chain import WeightsOnChain
-from perturbnet.challenges import clean_image
-from perturbnet.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.datasets import ImageSource
+from perturbnet.display.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.errors import Reject
-from perturbnet.images import decode_base64, decode_png
 from perturbnet.ledger import BlobStore, Entry, LedgerStore
+from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.localnet.network import LocalNetwork
-from perturbnet.protocol import AttackResponse, parse
-from perturbnet.validator.journal import LEDGER_FILE
+from perturbnet.rounds.challenges import clean_image
+from perturbnet.wire.images import decode_base64, decode_png
+from perturbnet.wire.messages import AttackResponse, parse
 
 MAX_SHEET_ROWS = 8
 MAX_BODY_BYTES = 2**31

@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from perturbnet.bars import Bars, open_bars
 from perturbnet.bootstrap.holdings import open_checked, open_manifest
 from perturbnet.bootstrap.plan import Plan as Preparation
 from perturbnet.bootstrap.records import Workplace
@@ -20,14 +19,15 @@ from perturbnet.bootstrap.running import ensure
 from perturbnet.chain import LocalChain, WeightsOnChain
 from perturbnet.config import load_settings, registry
 from perturbnet.datasets import ImageSource
+from perturbnet.display.bars import Bars, open_bars
 from perturbnet.errors import ConfigError, PerturbError
 from perturbnet.ledger import BlobStore
+from perturbnet.ledger.journal import BLOBS_FOLDER
 from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
 from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
 from perturbnet.localnet.self_audit import SelfAudit, audit_itself
 from perturbnet.miner.reserve import TimeToSearch
-from perturbnet.progress import Stages
-from perturbnet.validator.journal import BLOBS_FOLDER
+from perturbnet.runtime.progress import Stages
 
 POLL_S = 0.2
 PATIENCE_S = 180.0

@@ -21,7 +21,7 @@ from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError
 from perturbnet.localnet.network import NETUID, LocalNetwork
 from perturbnet.miner.keepsakes import ACKNOWLEDGEMENTS_FILE
-from perturbnet.progress import Stages
+from perturbnet.runtime.progress import Stages
 from perturbnet.transparency.anchors import read_commitment
 from perturbnet.transparency.bundle import Bundle, open_bundle
 

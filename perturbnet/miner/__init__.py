@@ -1,1 +1,1 @@
-"""The miner's work: a challenge comes in, an answer goes out in time. `neurons/miner.py` wires and serves."""
+"""The miner's work: a challenge comes in, an answer goes out in time. `main` wires it together and serves."""

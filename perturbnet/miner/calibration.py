@@ -17,14 +17,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perturbnet.classifier import Engine
 from perturbnet.classifier.oracle import MarginQuestion
-from perturbnet.clock import Clock
-from perturbnet.distortion import measure
-from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png
 from perturbnet.miner.passes import JointOracle
+from perturbnet.rules.classification import Engine
+from perturbnet.rules.distortion import measure
+from perturbnet.runtime.clock import Clock
+from perturbnet.wire.images import decode_base64, decode_png, encode_base64, encode_png
 
 PASS_LIMIT_S = 0.5
 MOST_IMAGES = 64
@@ -32,7 +31,6 @@ WORSE = 1.3  # an image that much dearer than in the best batch: larger batches 
 SHAPE = (375, 500, 3)  # most pictures of the production data set
 TRIES, TRY_AGAIN_BELOW_S = 3, 2.0
 
-Pixels = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 

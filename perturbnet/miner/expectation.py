@@ -23,24 +23,25 @@ from typing import Any
 import numpy as np
 
 from perturbnet.attacks import Attack, open_attack
-from perturbnet.challenges import Challenge, build_challenge
-from perturbnet.classifier import Engine, open_engine, open_oracle
+from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.classifier.oracle import FloatOracle
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.config import Settings
 from perturbnet.datasets import SourceImage, open_source
 from perturbnet.datasets.reference import load_photographs
-from perturbnet.distortion import rmse
 from perturbnet.errors import ArtifactMissing, ChallengeError, RowUnreadable
-from perturbnet.images import encode_base64, encode_png
 from perturbnet.miner.calibration import Costs, measure_costs
 from perturbnet.miner.passes import ModelThread
 from perturbnet.miner.search import Search
-from perturbnet.progress import Progress
-from perturbnet.protocol import AttackChallenge, Rules
-from perturbnet.scoring import score_perturbation
-from perturbnet.traversal import Draw
-from perturbnet.validator.startup import build_rules
+from perturbnet.rounds.challenges import Challenge, build_challenge
+from perturbnet.rules.classification import Engine
+from perturbnet.rules.distortion import rmse
+from perturbnet.rules.from_settings import build_rules
+from perturbnet.rules.scoring import score_perturbation
+from perturbnet.rules.traversal import Draw
+from perturbnet.runtime.clock import Clock, SystemClock
+from perturbnet.runtime.progress import Progress
+from perturbnet.wire.images import encode_base64, encode_png
+from perturbnet.wire.messages import AttackChallenge, Rules
 
 KIB_PER_MIB = 1024
 SLACK_S = 5.0  # of a warm-up: how much later a search's answer may be awaited before it is called hung

@@ -19,8 +19,8 @@ import threading
 from pathlib import Path
 
 from perturbnet.errors import LedgerError
-from perturbnet.folders import make_folder, sync_folder
 from perturbnet.ledger import BlobStore
+from perturbnet.runtime.folders import make_folder, sync_folder
 from perturbnet.transport.evidence import MAX_KEPT_BYTES, SignedMessage
 
 ACKNOWLEDGEMENTS_FILE = "acknowledgements.jsonl"

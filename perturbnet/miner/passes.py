@@ -25,11 +25,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.classifier import Classification, Engine
 from perturbnet.classifier.oracle import Floats, MarginQuestion
 from perturbnet.errors import AttackError
+from perturbnet.rules.classification import Classification, Engine
+from perturbnet.wire.images import Pixels
 
-Pixels = NDArray[np.uint8]
 Part = Any  # what one image, or a few, of a question are answered with
 
 log = logging.getLogger(__name__)

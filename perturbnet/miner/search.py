@@ -2,7 +2,8 @@
 
 Rules
 - What is kept was verified as the very bytes that would be sent: encoded, decoded, every gate, both labels,
-  by `perturbnet.verification`. The answer is ready with it, so answering in the last moment costs nothing.
+  by `perturbnet.rules.verification`. The answer is ready with it, so answering in the last moment costs
+  nothing.
 - At `due_s` the answer is given, whatever the attack does; it is told what verifying an image takes, and
   leaves that much. From then on, and once nobody waits for the answer any more (`stop`), its questions to the
   model are refused, which ends an attack that does not look at its deadline.
@@ -16,15 +17,15 @@ from dataclasses import dataclass, field
 
 from perturbnet.attacks import Attack, AttackTask, Deadline
 from perturbnet.attacks.protocol import Accepted, Bank
-from perturbnet.challenges import SMALLEST_SIDE
-from perturbnet.classifier import Classification
-from perturbnet.clock import Clock
 from perturbnet.errors import AttackError, PerturbError, Refused, Reject
-from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
 from perturbnet.miner.calibration import Costs
 from perturbnet.miner.passes import Client, ModelThread, SharedEngine, SharedOracle
-from perturbnet.protocol import AttackChallenge, AttackResponse, encode, response_limit_bytes
-from perturbnet.verification import Pixels, Task, verify_round
+from perturbnet.rounds.challenges import SMALLEST_SIDE
+from perturbnet.rules.classification import Classification
+from perturbnet.rules.verification import Task, verify_round
+from perturbnet.runtime.clock import Clock
+from perturbnet.wire.images import Pixels, decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.wire.messages import AttackChallenge, AttackResponse, encode, response_limit_bytes
 
 MAX_REASON_CHARACTERS = 200
 OUT_OF_TIME = "out of time before anything was found"

@@ -23,8 +23,6 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from perturbnet.attacks import Attack
-from perturbnet.classifier import Engine
-from perturbnet.clock import Clock
 from perturbnet.errors import AttackError
 from perturbnet.miner.calibration import Costs, measure_costs
 from perturbnet.miner.keepsakes import Keepsakes
@@ -32,9 +30,11 @@ from perturbnet.miner.numbers import Answered, Counted
 from perturbnet.miner.passes import JointOracle, ModelThread
 from perturbnet.miner.search import Search, build_response
 from perturbnet.miner.slots import Slots
-from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse, encode
+from perturbnet.rules.classification import Engine
+from perturbnet.runtime.clock import Clock
 from perturbnet.telemetry import FailureCount, new_registry
 from perturbnet.transport import SignedMessage
+from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse, encode
 
 __all__ = ["MinerService", "build_response"]
 

@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from perturbnet.clock import Clock
 from perturbnet.errors import AttackError
+from perturbnet.runtime.clock import Clock
 
 LOOK_EVERY_S = 0.05
 

@@ -8,8 +8,8 @@ from typing import Literal
 from perturbnet.ledger import LedgerState
 from perturbnet.overview.tail import Tail
 from perturbnet.overview.views import AnchorView, HealthView, Overview, StandingView, WeightsView
-from perturbnet.terms import weigh
-from perturbnet.weights import WeightVector
+from perturbnet.rounds.terms import weigh
+from perturbnet.rules.weights import WeightVector
 
 SERIES = 8  # miners that are drawn over time
 

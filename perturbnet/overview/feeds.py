@@ -18,11 +18,11 @@ from typing import Protocol
 
 from perturbnet.errors import LedgerForked, PerturbError
 from perturbnet.ledger import BlobStore, LedgerState
-from perturbnet.merkle import EMPTY_ROOT
+from perturbnet.ledger.merkle import EMPTY_ROOT
 from perturbnet.overview.build import Facts, build_overview
 from perturbnet.overview.tail import Tail
 from perturbnet.overview.views import AnchorView, Overview, decode_overview
-from perturbnet.progress import Progress
+from perturbnet.runtime.progress import Progress
 from perturbnet.telemetry.loopback import HOST
 from perturbnet.transparency.bundle import Bundle, open_bundle
 

@@ -6,18 +6,16 @@ and nothing is read as markup.
 
 from __future__ import annotations
 
-import unicodedata
-
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from perturbnet.display.text import printable, short
 from perturbnet.errors import Reject
 from perturbnet.overview.views import Overview, RoundView, StandingView
 
 SHOWN_MINERS = 10
 SHOWN_CODES = 6
-_BAD = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 
 
 def render_overview(overview: Overview) -> RenderableType:
@@ -28,16 +26,6 @@ def render_overview(overview: Overview) -> RenderableType:
     for name, found in _facts(overview):
         facts.add_row(name, Text(printable(found)))
     return Group(facts, "", _standings(overview), "", _health(overview))
-
-
-def printable(text: str) -> str:
-    """The text in one line, without characters that a terminal obeys or hides."""
-    return "".join("\ufffd" if unicodedata.category(letter) in _BAD else letter for letter in text)
-
-
-def short(address: str) -> str:
-    """A hotkey that fits a table."""
-    return address if len(address) <= 14 else f"{address[:7]}…{address[-4:]}"
 
 
 def ago(then_ms: int, now_ms: int) -> str:

@@ -9,7 +9,7 @@ Rules
 - The list of older anchors comes from the published log. It is hostile until the newest, from the chain,
   pins it.
 
-Source: design/ledger.md, "On chain"; pallets/commitments.
+Source: docs/ledger.md; pallets/commitments.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from perturbnet import canonical
-from perturbnet.chain import Commitment
 from perturbnet.errors import BundleError, BundleTampered
-from perturbnet.merkle import EMPTY_ROOT, HASH_BYTES, Subtree
+from perturbnet.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Subtree
+from perturbnet.rules.subnet import Commitment
+from perturbnet.wire import canonical_json
 
 MAGIC = b"PRTB"
 VERSION = 1
@@ -91,7 +91,7 @@ def read_commitment(commitment: Commitment | None) -> tuple[Anchor, str] | None:
 
 def encode_anchors(anchors: Sequence[Anchor]) -> bytes:
     """The list as it is published, the oldest first."""
-    return canonical.encode([{"block": item.block, "payload": item.payload().hex()} for item in anchors])
+    return canonical_json.encode([{"block": item.block, "payload": item.payload().hex()} for item in anchors])
 
 
 def parse_anchors(data: bytes) -> list[Anchor]:
@@ -102,8 +102,8 @@ def parse_anchors(data: bytes) -> list[Anchor]:
 
     """
     try:
-        value = canonical.decode(data)
-    except canonical.NotCanonical as error:
+        value = canonical_json.decode(data)
+    except canonical_json.NotCanonical as error:
         raise BundleError(f"anchors.json: {error.message}") from None
     if not isinstance(value, list) or len(value) > MAX_ANCHORS:
         raise BundleError(f"anchors.json is no list of at most {MAX_ANCHORS} anchors")

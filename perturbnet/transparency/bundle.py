@@ -13,7 +13,7 @@ Rules
 - Every file has a largest length. Every fault is a `BundleError` or a `NoteError` that names the file.
 - A log may grow while it is read: a partial file that has gone is looked for as the full one.
 
-Source: c2sp.org/tlog-tiles, c2sp.org/tlog-checkpoint; design/ledger.md.
+Source: c2sp.org/tlog-tiles, c2sp.org/tlog-checkpoint; docs/ledger.md.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from perturbnet import canonical, merkle
 from perturbnet.errors import BundleError, BundleMissing, BundleTampered, LedgerCorrupt
+from perturbnet.ledger import merkle
 from perturbnet.ledger.leaves import KeyLeaf, Leaf, decode_leaf
+from perturbnet.ledger.merkle import HASH_BYTES
 from perturbnet.ledger.store import Entry
-from perturbnet.merkle import HASH_BYTES
 from perturbnet.transparency.anchors import Anchor, parse_anchors
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
 from perturbnet.transparency.delegation import Authority, read_authority
@@ -45,6 +45,7 @@ from perturbnet.transparency.tiles import (
     parse_entries,
     tile_of,
 )
+from perturbnet.wire import canonical_json
 
 CHECKPOINT = "checkpoint"
 ANCHORS = "anchors.json"
@@ -209,10 +210,10 @@ class Bundle:
         """Where the key leaves stand, as `keys.json` says: a hint, ascending; raises BundleError."""
         try:
             data = self.place.read(KEYS, 20 * self.limits.max_key_leaves)
-            value = canonical.decode(data)
+            value = canonical_json.decode(data)
         except BundleMissing:
             return []
-        except canonical.NotCanonical as error:
+        except canonical_json.NotCanonical as error:
             raise BundleError(f"{KEYS}: {error.message}") from None
         if not isinstance(value, list) or not all(type(index) is int for index in value):
             raise BundleError(f"{KEYS} is no list of indices of leaves")

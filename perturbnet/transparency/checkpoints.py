@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from perturbnet.errors import NoteError
-from perturbnet.merkle import HASH_BYTES
+from perturbnet.ledger.merkle import HASH_BYTES
 from perturbnet.transparency.notes import Note, SigningKey, decode_base64
 
 MAX_SIZE = 2**48

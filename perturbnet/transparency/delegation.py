@@ -7,7 +7,7 @@ Rules
   lost, the same hotkey may go on alone; a change of the hotkey always needs the key before it.
 - From its leaf on, only the newest key signs: a checkpoint is signed by the key that is current in its tree.
 
-Source: design/ledger.md (`genesis`, `key`); ADR 10.
+Source: docs/ledger.md; ADR 10.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from perturbnet import canonical, identity
 from perturbnet.errors import LedgerForked, NoteError
-from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import GenesisLeaf, KeyLeaf, Leaf
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
 from perturbnet.transparency.notes import Note, SigningKey, VerifierKey
+from perturbnet.wire import canonical_json, keys
+from perturbnet.wire.keys import Keypair
 
 DOMAIN = "perturb/log-key/1"
 _PLAIN = re.compile(r"[^A-Za-z0-9.:_-]")
@@ -62,7 +62,7 @@ def build_genesis(
     """The first leaf of a log: the hotkey lets `key`, whose name is the log's, sign it."""
     hotkey, public = keypair.ss58_address, key.public.hex()
     payload = _payload(key.name, netuid, hotkey, public, "")
-    signature = identity.sign(keypair, DOMAIN, payload).hex()
+    signature = keys.sign(keypair, DOMAIN, payload).hex()
     return GenesisLeaf(key.name, network, netuid, hotkey, public, signature, created_ms)
 
 
@@ -72,8 +72,8 @@ def build_key_leaf(
     """The leaf that hands the log to `key`, and to the hotkey of `keypair`; `old` is None when it is lost."""
     hotkey, public, previous = keypair.ss58_address, key.public.hex(), authority.key.public.hex()
     payload = _payload(authority.origin, authority.netuid, hotkey, public, previous)
-    signature = identity.sign(keypair, DOMAIN, payload).hex()
-    handover = old.private.sign(identity.message(DOMAIN, payload)).hex() if old else ""
+    signature = keys.sign(keypair, DOMAIN, payload).hex()
+    handover = old.private.sign(keys.message(DOMAIN, payload)).hex() if old else ""
     return KeyLeaf(hotkey, public, previous, signature, handover)
 
 
@@ -87,7 +87,7 @@ def read_genesis(leaf: Leaf) -> Authority:
     if not isinstance(leaf, GenesisLeaf):
         raise NoteError(f"leaf 0 is a {leaf.kind} leaf, expected genesis: nobody may sign this log")
     payload = _payload(leaf.origin, leaf.netuid, leaf.hotkey, leaf.key, "")
-    if not identity.verify(leaf.hotkey, DOMAIN, payload, _hex(leaf.signature)):
+    if not keys.verify(leaf.hotkey, DOMAIN, payload, _hex(leaf.signature)):
         raise NoteError(f"leaf 0: the hotkey {leaf.hotkey} did not sign the key of the log")
     return Authority(leaf.origin, leaf.netuid, leaf.hotkey, VerifierKey(leaf.origin, _hex(leaf.key)))
 
@@ -103,9 +103,9 @@ def follow_key(authority: Authority, leaf: KeyLeaf) -> Authority:
     if leaf.previous != previous.public.hex():
         raise NoteError(f"a key leaf follows the key {leaf.previous[:80]}, expected {previous.public.hex()}")
     payload = _payload(authority.origin, authority.netuid, leaf.hotkey, leaf.key, leaf.previous)
-    if not identity.verify(leaf.hotkey, DOMAIN, payload, _hex(leaf.signature)):
+    if not keys.verify(leaf.hotkey, DOMAIN, payload, _hex(leaf.signature)):
         raise NoteError(f"a key leaf that the hotkey {leaf.hotkey[:80]} did not sign")
-    handed = previous.accepts_bytes(identity.message(DOMAIN, payload), _hex(leaf.handover))
+    handed = previous.accepts_bytes(keys.message(DOMAIN, payload), _hex(leaf.handover))
     if not handed and (leaf.handover or leaf.hotkey != authority.hotkey):
         raise NoteError("a key leaf that the key before it did not sign")
     return replace(authority, hotkey=leaf.hotkey, key=VerifierKey(authority.origin, _hex(leaf.key)))
@@ -142,7 +142,7 @@ def check_owner(authority: Authority, *, hotkey: str, netuid: int) -> None:
 
 
 def _payload(origin: str, netuid: int, hotkey: str, key: str, previous: str) -> bytes:
-    return canonical.encode(
+    return canonical_json.encode(
         {"hotkey": hotkey, "key": key, "netuid": netuid, "origin": origin, "previous": previous}
     )
 

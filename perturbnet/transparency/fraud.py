@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perturbnet import canonical
 from perturbnet.errors import BundleError, LedgerCorrupt, NoteError
 from perturbnet.ledger.leaves import Leaf, decode_leaf
-from perturbnet.merkle import MAX_PROOF_HASHES, Subtree, consistency_proof, consistency_roots
+from perturbnet.ledger.merkle import MAX_PROOF_HASHES, Subtree, consistency_proof, consistency_roots
 from perturbnet.transparency.checkpoints import Checkpoint, encode_hash, parse_checkpoint, parse_hash
 from perturbnet.transparency.delegation import Authority, follow_keys, read_genesis
 from perturbnet.transparency.notes import Note, parse_note
+from perturbnet.wire import canonical_json
 
 FORMAT = "perturb/fraud/1"
 SUFFIX = ".fraud.json"
@@ -72,7 +72,7 @@ class FraudProof:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        return canonical.encode(
+        return canonical_json.encode(
             {
                 "format": FORMAT,
                 "first": _encode_statement(self.first),
@@ -196,8 +196,8 @@ def _parse(data: bytes) -> FraudProof:
     if len(data) > MAX_FRAUD_BYTES:
         raise BundleError(f"a fraud proof of {len(data)} bytes; at most {MAX_FRAUD_BYTES} are allowed")
     try:
-        value: Any = canonical.decode(data)
-    except canonical.NotCanonical as error:
+        value: Any = canonical_json.decode(data)
+    except canonical_json.NotCanonical as error:
         raise BundleError(f"a fraud proof is canonical JSON: {error.message}") from None
     match value:
         case {"format": str(found), "first": dict(first), "second": dict(second), "hashes": list(hashes)}:

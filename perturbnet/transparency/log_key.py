@@ -11,9 +11,9 @@ import logging
 import secrets
 from pathlib import Path
 
-from perturbnet.artifacts import write_durably
 from perturbnet.errors import LedgerError, LedgerForked, NoteError
-from perturbnet.folders import make_folder, sync_folder
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.folders import make_folder, sync_folder
 from perturbnet.transparency.notes import KEY_BYTES, SigningKey, parse_signing_key
 
 KEY_FILE = "log.key"

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from perturbnet.errors import BundleTampered, NoteError
-from perturbnet.merkle import MAX_PROOF_HASHES, verify_inclusion
+from perturbnet.ledger.merkle import MAX_PROOF_HASHES, verify_inclusion
 from perturbnet.transparency.checkpoints import Checkpoint, encode_hash, parse_checkpoint, parse_hash
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, VerifierKey, decode_base64, parse_note
 

@@ -9,7 +9,7 @@ Rules
   anybody can prove, and a restored backup is how an honest operator would commit it.
 - A published log never shrinks. Partial files go when the full one is there.
 
-Source: c2sp.org/tlog-tiles; design/ledger.md, "Order of writing".
+Source: c2sp.org/tlog-tiles; docs/ledger.md.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from perturbnet import canonical
 from perturbnet.errors import ArtifactError, BundleMissing, LedgerForked, NoteError
 from perturbnet.ledger import BlobStore, LedgerStore
 from perturbnet.ledger.leaves import Leaf, ReceiptLeaf
-from perturbnet.merkle import EMPTY_ROOT
-from perturbnet.progress import Progress
+from perturbnet.ledger.merkle import EMPTY_ROOT
+from perturbnet.runtime.progress import Progress
 from perturbnet.transparency.anchors import Anchor, encode_anchors
 from perturbnet.transparency.bundle import ANCHORS, CHECKPOINT, KEYS, blob_path
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint, sign_checkpoint
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, SigningKey, VerifierKey, parse_note
 from perturbnet.transparency.places import Target
 from perturbnet.transparency.tiles import WIDTH, Tile, encode_entries, tile_of, tiles_of
+from perturbnet.wire import canonical_json
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ def publish(
     blobs = _blob_steps(source, target, since, size)
     steps = [
         *_tile_steps(source, target, since, size),
-        lambda: target.write(KEYS, canonical.encode([place for place in source.key_leaves if place < size])),
+        lambda: target.write(
+            KEYS, canonical_json.encode([place for place in source.key_leaves if place < size])
+        ),
         lambda: target.write(ANCHORS, encode_anchors([item for item in anchors if item.size <= size])),
         lambda: target.write(CHECKPOINT, note.encode()),
         *(_removal(target, tile) for tile in _filled(since, size)),

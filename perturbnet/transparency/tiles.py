@@ -17,9 +17,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from perturbnet import merkle
 from perturbnet.errors import BundleError, BundleTampered
-from perturbnet.merkle import HASH_BYTES
+from perturbnet.ledger import merkle
+from perturbnet.ledger.merkle import HASH_BYTES
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT

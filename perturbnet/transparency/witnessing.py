@@ -18,13 +18,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet import canonical
-from perturbnet.artifacts import write_durably
-from perturbnet.clock import Clock
 from perturbnet.errors import BundleError, LedgerError, LedgerForked, NoteError
-from perturbnet.folders import make_folder
 from perturbnet.ledger.leaves import KeyLeaf, Leaf
-from perturbnet.merkle import EMPTY_ROOT, verify_consistency
+from perturbnet.ledger.merkle import EMPTY_ROOT, verify_consistency
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.clock import Clock
+from perturbnet.runtime.folders import make_folder
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
 from perturbnet.transparency.delegation import Authority
@@ -36,6 +35,7 @@ from perturbnet.transparency.fraud import (
     parse_delegations,
 )
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, Signature, SigningKey, parse_note
+from perturbnet.wire import canonical_json
 
 WITNESS_FOLDER = "witness"
 
@@ -119,7 +119,7 @@ class Witness:
             self._compare(known, old, bundle, delegations)
         since = old.size if old else 0
         proof = tuple(bundle.prove_consistency(since)) if since else ()
-        self._keep(self._keys_path(authority.origin), canonical.encode(encode_delegations(delegations)))
+        self._keep(self._keys_path(authority.origin), canonical_json.encode(encode_delegations(delegations)))
         line = self.add_checkpoint(Request(since, proof, bundle.signed), authority)
         return bundle.signed.signed_by(line)
 
@@ -148,10 +148,10 @@ class Witness:
     def _seen_delegations(self, origin: str) -> tuple[Leaf, ...]:
         """The delegations that held when the log was last seen: a log begun anew has others."""
         try:
-            value = canonical.decode(self._keys_path(origin).read_bytes())
+            value = canonical_json.decode(self._keys_path(origin).read_bytes())
         except FileNotFoundError:
             return ()
-        except (OSError, canonical.NotCanonical) as error:
+        except (OSError, canonical_json.NotCanonical) as error:
             raise LedgerError(f"{self._keys_path(origin)} cannot be read: {error}") from error
         return parse_delegations(value)
 

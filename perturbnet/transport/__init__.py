@@ -11,7 +11,7 @@ addresses, arrivals, exchange -> client.
 
 from __future__ import annotations
 
-from perturbnet.transport.arrivals import Arrival, Delivery, Query, Target
+from perturbnet.transport.arrivals import Arrival, Delivery, Query
 from perturbnet.transport.authentication import AnyHotkey, MetagraphPermits, Permits
 from perturbnet.transport.client import Client, ClientLimits
 from perturbnet.transport.evidence import SignedMessage, parse_signed, verify_signed
@@ -35,7 +35,6 @@ __all__ = [
     "Server",
     "ServerLimits",
     "SignedMessage",
-    "Target",
     "parse_signed",
     "verify_signed",
 ]

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perturbnet import protocol
 from perturbnet.errors import Reject
-from perturbnet.protocol import AttackChallenge
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A miner as the metagraph announces it."""
-
-    uid: int
-    hotkey: str
-    host: str | None
-    port: int
+from perturbnet.wire import messages
+from perturbnet.wire.messages import AttackChallenge
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +21,8 @@ class Query:
     @classmethod
     def of(cls, challenge: AttackChallenge) -> Query:
         """Encode a challenge."""
-        body = protocol.encode(challenge)
-        return cls(challenge.task_id, challenge.challenge_id, body, protocol.body_digest(body))
+        body = messages.encode(challenge)
+        return cls(challenge.task_id, challenge.challenge_id, body, messages.body_digest(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,7 @@ class Arrival:
     `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only. Only who
     stores an arrival sees it.
 
-    `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `protocol.response_payload` again.
+    `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `messages.response_payload` again.
     """
 
     uid: int

@@ -20,10 +20,10 @@ from typing import Protocol
 
 from bittensor import http_auth, sp_core
 
-from perturbnet import identity
-from perturbnet.clock import Clock
 from perturbnet.errors import AuthenticationError
+from perturbnet.runtime.clock import Clock
 from perturbnet.transport.nonces import NonceStore
+from perturbnet.wire import keys
 
 FORBIDDEN = 403
 _SIGNED_HEADERS = frozenset(
@@ -157,7 +157,7 @@ class Authenticator:
         except http_auth.AuthError as error:
             raise AuthenticationError(f"{type(error).__name__}: {error}") from None
         # One key, one name: other ss58 formats of the same key, or another scheme, would be further callers.
-        if caller.crypto_type != sp_core.CRYPTO_SR25519 or not identity.is_address(caller.hotkey_ss58):
+        if caller.crypto_type != sp_core.CRYPTO_SR25519 or not keys.is_address(caller.hotkey_ss58):
             raise AuthenticationError("MalformedAuth: expected an sr25519 hotkey in ss58 format 42")
         return caller
 

@@ -23,14 +23,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perturbnet import identity, protocol
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import Refused, Reject, TransportError
-from perturbnet.protocol import Acknowledgement, AttackResponse
+from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.transport.addresses import check_address
-from perturbnet.transport.arrivals import Arrival, Delivery, Query, Target
+from perturbnet.transport.arrivals import Arrival, Delivery, Query
 from perturbnet.transport.exchange import Caps, Post, Reply, post
 from perturbnet.transport.signatures import sign_request
+from perturbnet.wire import keys, messages
+from perturbnet.wire.messages import Acknowledgement, AttackResponse
+from perturbnet.wire.target import Target
 
 _log = logging.getLogger(__name__)
 _ACKNOWLEDGEMENT_REPLY_BYTES = 4096
@@ -53,7 +54,7 @@ class Client:
 
     def __init__(
         self,
-        keypair: identity.Keypair,
+        keypair: keys.Keypair,
         *,
         netuid: int,
         allow_private: bool = False,
@@ -82,7 +83,7 @@ class Client:
             build: one query for all, or one for each.
             deadline_s: seconds from now, for the whole round.
             on_arrival: stores an arrival.
-            max_response_bytes: a tighter cap for this round (`protocol.response_limit_bytes`).
+            max_response_bytes: a tighter cap for this round (`messages.response_limit_bytes`).
 
         Raises:
             TransportError: too many targets.
@@ -122,12 +123,12 @@ class Client:
     async def _acknowledge(self, turns: asyncio.Semaphore, target: Target, message: Acknowledgement) -> None:
         async with turns:
             address = check_address(target.host, target.port, allow_private=self._allow_private)
-            body = protocol.encode(message)
+            body = messages.encode(message)
             request = self.sign(
                 target,
-                protocol.ACKNOWLEDGEMENT_PATH,
+                messages.ACKNOWLEDGEMENT_PATH,
                 body,
-                body_sha256=protocol.body_digest(body),
+                body_sha256=messages.body_digest(body),
                 nonce_ns=self.next_nonce(),
             )
             caps = Caps(_ACKNOWLEDGEMENT_REPLY_BYTES, self._limits.max_header_bytes)
@@ -149,7 +150,7 @@ class Client:
         """Send one query. Raises `Refused` with the code."""
         address = check_address(target.host, target.port, allow_private=self._allow_private)
         request = self.sign(
-            target, protocol.CHALLENGE_PATH, query.body, body_sha256=query.body_sha256, nonce_ns=nonce_ns
+            target, messages.CHALLENGE_PATH, query.body, body_sha256=query.body_sha256, nonce_ns=nonce_ns
         )
         return await post(address, request, caps=caps, clock=self._clock)
 
@@ -160,23 +161,23 @@ class Client:
             Refused: `BAD_MESSAGE` or `BAD_SIGNATURE`.
 
         """
-        response = protocol.parse(AttackResponse, reply.body, max_bytes=len(reply.body))
+        response = messages.parse(AttackResponse, reply.body, max_bytes=len(reply.body))
         if (response.task_id, response.challenge_id) != (query.task_id, query.challenge_id):
             got = f"task {response.task_id}, challenge {response.challenge_id}"
             raise Refused(
                 Reject.BAD_MESSAGE,
                 f"expected task {query.task_id}, challenge {query.challenge_id}; got {got}",
             )
-        payload = protocol.response_payload(
+        payload = messages.response_payload(
             netuid=self._netuid,
             validator=self._keypair.ss58_address,
             challenge_id=query.challenge_id,
             nonce=arrival.nonce,
-            body_sha256=protocol.body_digest(reply.body),
+            body_sha256=messages.body_digest(reply.body),
             pixels_sha256=response.pixels_sha256,
         )
         signature = _signature(reply)
-        if not identity.verify(arrival.hotkey, protocol.RESPONSE_DOMAIN, payload, signature):
+        if not keys.verify(arrival.hotkey, messages.RESPONSE_DOMAIN, payload, signature):
             raise Refused(Reject.BAD_SIGNATURE, f"the signature is not {arrival.hotkey}'s over this response")
         return replace(
             arrival,
@@ -259,16 +260,16 @@ async def _until(expired: asyncio.Task[None], work: Sequence[asyncio.Task[Any]])
 
 
 def _signature(reply: Reply) -> bytes:
-    values = reply.values(protocol.SIGNATURE_HEADER)
+    values = reply.values(messages.SIGNATURE_HEADER)
     if len(values) != 1:
         raise Refused(
-            Reject.BAD_SIGNATURE, f"{len(values)} headers {protocol.SIGNATURE_HEADER}; expected one"
+            Reject.BAD_SIGNATURE, f"{len(values)} headers {messages.SIGNATURE_HEADER}; expected one"
         )
     text = values[0].removeprefix("0x")
-    if len(text) != 2 * identity.SIGNATURE_BYTES or not set(text) <= set("0123456789abcdef"):
+    if len(text) != 2 * keys.SIGNATURE_BYTES or not set(text) <= set("0123456789abcdef"):
         raise Refused(
             Reject.BAD_SIGNATURE,
-            f"{protocol.SIGNATURE_HEADER}: expected {identity.SIGNATURE_BYTES} bytes in hex",
+            f"{messages.SIGNATURE_HEADER}: expected {keys.SIGNATURE_BYTES} bytes in hex",
         )
     return bytes.fromhex(text)
 

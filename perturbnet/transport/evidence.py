@@ -15,8 +15,8 @@ from typing import Any
 
 from bittensor import http_auth, sp_core
 
-from perturbnet import canonical, identity
 from perturbnet.errors import AuthenticationError
+from perturbnet.wire import canonical_json, keys
 
 MAX_KEPT_BYTES = 16 * 1024
 _KEPT = (
@@ -55,7 +55,9 @@ class SignedMessage:
 
     def encode(self) -> bytes:
         """One line of canonical JSON, without its end. The body is text, or it would not be a message."""
-        return canonical.encode({"body": self.body.decode(), "headers": {**self.headers}, "path": self.path})
+        return canonical_json.encode(
+            {"body": self.body.decode(), "headers": {**self.headers}, "path": self.path}
+        )
 
 
 def parse_signed(data: bytes) -> SignedMessage:
@@ -68,8 +70,8 @@ def parse_signed(data: bytes) -> SignedMessage:
     if len(data) > MAX_KEPT_BYTES:
         raise AuthenticationError(f"a kept message of {len(data)} bytes; {MAX_KEPT_BYTES} are allowed")
     try:
-        value = canonical.decode(data)
-    except canonical.NotCanonical as error:
+        value = canonical_json.decode(data)
+    except canonical_json.NotCanonical as error:
         raise AuthenticationError(f"not a kept message: {error.message}") from None
     match value:
         case {"body": str(body), "headers": dict(headers), "path": str(path)} if _plain(headers):
@@ -99,7 +101,7 @@ def verify_signed(message: SignedMessage) -> int:
         )
     except http_auth.AuthError as error:
         raise AuthenticationError(f"{type(error).__name__}: {error}") from None
-    if caller.crypto_type != sp_core.CRYPTO_SR25519 or not identity.is_address(caller.hotkey_ss58):
+    if caller.crypto_type != sp_core.CRYPTO_SR25519 or not keys.is_address(caller.hotkey_ss58):
         raise AuthenticationError("MalformedAuth: expected an sr25519 hotkey in ss58 format 42")
     return caller.nonce_ns
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 import h11
 
-from perturbnet.clock import Clock
 from perturbnet.errors import Refused, Reject
+from perturbnet.runtime.clock import Clock
 from perturbnet.transport.addresses import Address
 
 _READ_BYTES = 262_144  # what asyncio takes from a socket at once

@@ -22,8 +22,8 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import TransportError
+from perturbnet.runtime.clock import Clock, SystemClock
 
 _APPLICATION_ID = 0x50_4E_4F_4E  # "PNON"
 _SCHEMA = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from perturbnet.clock import Clock
+from perturbnet.runtime.clock import Clock
 
 
 class Rates:

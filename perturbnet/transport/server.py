@@ -34,10 +34,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from perturbnet import identity, protocol
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import AuthenticationError, MessageError, TransportError
-from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse
+from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.transport.authentication import Authenticator, Caller, Permits
 from perturbnet.transport.connections import EmbeddedServer, bind, guarded_protocol
 from perturbnet.transport.evidence import SignedMessage
@@ -51,6 +49,8 @@ from perturbnet.transport.intake import (
 )
 from perturbnet.transport.nonces import NonceStore
 from perturbnet.transport.rates import Rates
+from perturbnet.wire import keys, messages
+from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0
@@ -74,7 +74,7 @@ class Server:
     def __init__(  # noqa: PLR0913 - each is a seam
         self,
         *,
-        keypair: identity.Keypair,
+        keypair: keys.Keypair,
         netuid: int,
         permits: Permits,
         nonces: NonceStore,
@@ -169,12 +169,12 @@ class Server:
         async def health(request: Request) -> Response:
             if not self._address_rates.take(remote_address(request)):
                 return self._reply(429, {"error": "too many requests"})
-            return self._reply(200, {"status": "ok", "protocol": protocol.PROTOCOL_VERSION})
+            return self._reply(200, {"status": "ok", "protocol": messages.PROTOCOL_VERSION})
 
         return Starlette(
             routes=[
-                Route(protocol.CHALLENGE_PATH, challenge, methods=["POST"]),
-                Route(protocol.ACKNOWLEDGEMENT_PATH, acknowledgement, methods=["POST"]),
+                Route(messages.CHALLENGE_PATH, challenge, methods=["POST"]),
+                Route(messages.ACKNOWLEDGEMENT_PATH, acknowledgement, methods=["POST"]),
                 Route("/healthz", health, methods=["GET"]),
             ]
         )
@@ -200,29 +200,29 @@ class Server:
     async def _answer_challenge(
         self, request: Request, message: SignedMessage, caller: Caller, received_s: float
     ) -> Response:
-        challenge = protocol.parse(AttackChallenge, message.body, max_bytes=self._limits.max_body_bytes)  # 8
+        challenge = messages.parse(AttackChallenge, message.body, max_bytes=self._limits.max_body_bytes)  # 8
         left_s = received_s + challenge.timeout_seconds - self._clock.monotonic_s()
         async with asyncio.timeout(left_s), _while_connected(request):  # 9
             response = await self._handlers.challenge(challenge, caller.hotkey, received_s)
         if (response.task_id, response.challenge_id) != (challenge.task_id, challenge.challenge_id):
             raise TransportError(f"the handler answered task {response.task_id}, not {challenge.task_id}")
-        content = protocol.encode(response)
-        payload = protocol.response_payload(
+        content = messages.encode(response)
+        payload = messages.response_payload(
             netuid=self._netuid,
             validator=caller.hotkey,
             challenge_id=challenge.challenge_id,
             nonce=caller.nonce,
-            body_sha256=protocol.body_digest(content),
+            body_sha256=messages.body_digest(content),
             pixels_sha256=response.pixels_sha256,
         )
-        signature = identity.sign(self._keypair, protocol.RESPONSE_DOMAIN, payload)
+        signature = keys.sign(self._keypair, messages.RESPONSE_DOMAIN, payload)
         self.counts[200] += 1
-        return _json(200, content, {protocol.SIGNATURE_HEADER: "0x" + signature.hex()})
+        return _json(200, content, {messages.SIGNATURE_HEADER: "0x" + signature.hex()})
 
     async def _answer_acknowledgement(
         self, _request: Request, message: SignedMessage, _caller: Caller, _received_s: float
     ) -> Response:
-        acknowledgement = protocol.parse(Acknowledgement, message.body, max_bytes=self._limits.max_body_bytes)
+        acknowledgement = messages.parse(Acknowledgement, message.body, max_bytes=self._limits.max_body_bytes)
         await self._handlers.acknowledgement(acknowledgement, message)
         return self._reply(200, {})
 
@@ -257,7 +257,7 @@ async def _while_connected(request: Request) -> AsyncIterator[None]:
 
 
 def _json(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:
-    always = {"Connection": "close", protocol.PROTOCOL_HEADER: str(protocol.PROTOCOL_VERSION)}
+    always = {"Connection": "close", messages.PROTOCOL_HEADER: str(messages.PROTOCOL_VERSION)}
     return Response(content, status, {**always, **(headers or {})}, media_type="application/json")
 
 

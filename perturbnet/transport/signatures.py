@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bittensor import http_auth, sp_core
 
-from perturbnet import identity
+from perturbnet.wire import keys
 
 SCHEME = "sr25519"
 
 
 def sign_request(
-    keypair: identity.Keypair, *, path: str, body_sha256: str, receiver: str, nonce_ns: int
+    keypair: keys.Keypair, *, path: str, body_sha256: str, receiver: str, nonce_ns: int
 ) -> dict[str, str]:
     """Return the headers of a POST of that body to `path`, signed for `receiver` (ss58) alone.
 

@@ -35,15 +35,15 @@ from pathlib import Path
 from typing import Any
 
 from perturbnet import __version__
-from perturbnet.artifacts import sha256_file, write_durably
-from perturbnet.clock import Clock
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError, PerturbError
-from perturbnet.folders import sync_folder
 from perturbnet.ledger import LedgerStore
-from perturbnet.progress import Stages
-from perturbnet.validator.draws import Draws
-from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE, Journal
+from perturbnet.ledger.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE, Journal
+from perturbnet.rounds.draws import Draws
+from perturbnet.runtime.artifacts import sha256_file, write_durably
+from perturbnet.runtime.clock import Clock
+from perturbnet.runtime.folders import sync_folder
+from perturbnet.runtime.progress import Stages
 from perturbnet.validator.state_check import Checked, check_state
 
 BACKUP_FILE = "backup.json"

@@ -19,14 +19,14 @@ import logging
 import os
 from pathlib import Path
 
-from perturbnet.artifacts import write_durably
+from perturbnet.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
+from perturbnet.certificate.verification import leaf_of
 from perturbnet.errors import LedgerError, NoteError, OutputError, PerturbError
-from perturbnet.folders import make_folder
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ConfigLeaf
-from perturbnet.outputs.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
-from perturbnet.outputs.certificate.verification import leaf_of
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.signing import read_owner
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.runtime.folders import make_folder
+from perturbnet.transparency.signing import read_owner
 
 FOLDER = "certificates"
 WAITING, RECORDED, REFUSED = ".json", ".recorded", ".refused"

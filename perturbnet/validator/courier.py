@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from perturbnet.errors import PerturbError
-from perturbnet.protocol import Acknowledgement
-from perturbnet.transport import Arrival, Delivery, Query, Target
+from perturbnet.transport import Arrival, Delivery, Query
+from perturbnet.wire.messages import Acknowledgement
+from perturbnet.wire.target import Target
 
 
 class Courier(Protocol):

@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from perturbnet.errors import ChainError, LedgerError, Reject
+from perturbnet.ledger.journal import LEDGER_FILE, Journal
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.terms import weigh
-from perturbnet.validator.journal import LEDGER_FILE, Journal
+from perturbnet.rounds.terms import weigh
 
 P = "perturb_validator_"
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300, 600)

@@ -1,6 +1,6 @@
 """Making the log public: what is old enough is published, then anchored on chain.
 
-Rules (design: ledger.md)
+Rules (docs/ledger.md)
 - Nothing is published before the weights it led to are revealed: a leaf is old enough when so many blocks
   have passed since its block. Without a setting it is the reveal period, one epoch more than the runtime's
   number, because a commit waits for the end of its own epoch too. The log is cut between rounds.
@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from perturbnet.chain import Chain
 from perturbnet.config import Settings
 from perturbnet.errors import ChainError, LedgerError, LedgerForked
-from perturbnet.identity import Keypair
 from perturbnet.ledger import Entry, forget_deltas
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, Leaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf, WeightsLeaf
-from perturbnet.merkle import EMPTY_ROOT
+from perturbnet.ledger.merkle import EMPTY_ROOT
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor, parse_anchor, read_commitment
 from perturbnet.transparency.places import Target, open_target
 from perturbnet.transparency.publishing import (
@@ -36,7 +36,7 @@ from perturbnet.transparency.publishing import (
     unpublish_blobs,
     write_anchors,
 )
-from perturbnet.validator.journal import Journal
+from perturbnet.wire.keys import Keypair
 
 log = logging.getLogger(__name__)
 

@@ -14,28 +14,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from perturbnet.chain import Chain, Metagraph
-from perturbnet.challenges import Challenge, clean_image
-from perturbnet.classifier import Classification, Engine
-from perturbnet.clock import Clock
+from perturbnet.chain import Chain
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChainUnavailable, ChallengeError, DatasetError, RowUnreadable
-from perturbnet.images import pixel_digest
 from perturbnet.ledger import ArrivalRow, OpenRound, forget_responses
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
-from perturbnet.protocol import response_limit_bytes
-from perturbnet.receipts import Judged, build_task, write_receipts
-from perturbnet.selection import candidates, select_miners
-from perturbnet.terms import metagraph_leaf
+from perturbnet.rounds.acknowledgements import acknowledgement, describe, read_terms
+from perturbnet.rounds.challenges import Challenge, clean_image
+from perturbnet.rounds.draws import Draws, SeededDraw
+from perturbnet.rounds.judging import Evidence, Judges, Judging
+from perturbnet.rounds.policy import RoundPolicy
+from perturbnet.rounds.posing import challenge_leaf, challenge_message, pose
+from perturbnet.rounds.receipts import Judged, build_task, write_receipts
+from perturbnet.rounds.terms import metagraph_leaf
+from perturbnet.rules.classification import Classification, Engine
+from perturbnet.rules.selection import candidates, select_miners
+from perturbnet.rules.subnet import Metagraph
+from perturbnet.runtime.clock import Clock
+from perturbnet.runtime.watchdog import Expect, expect_nothing
 from perturbnet.transport import Arrival, Delivery, Query
 from perturbnet.validator.courier import Courier, first_of_ours
-from perturbnet.validator.draws import Draws, SeededDraw
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.judging import Evidence, Judges, Judging
-from perturbnet.validator.posing import RoundPolicy, challenge_leaf, challenge_message, pose
-from perturbnet.validator.receipts import acknowledgement, describe, read_terms
-from perturbnet.verification import Pixels
-from perturbnet.watchdog import Expect, expect_nothing
+from perturbnet.wire.images import Pixels, pixel_digest
+from perturbnet.wire.messages import response_limit_bytes
 
 TELL_WITHIN_S = 5.0
 # For the watchdog: the very most a step may take, ten times what the slowest machine was seen to need.

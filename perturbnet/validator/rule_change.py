@@ -17,11 +17,11 @@ from dataclasses import replace
 from msgspec import structs
 
 from perturbnet.errors import LedgerCorrupt
-from perturbnet.freshness import FRESHNESS_FORMS
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import RulesLeaf
-from perturbnet.terms import read_gates, read_selection
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.posing import RoundPolicy
+from perturbnet.rounds.policy import RoundPolicy
+from perturbnet.rounds.terms import read_gates, read_selection
+from perturbnet.rules.freshness import FRESHNESS_FORMS
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from perturbnet.errors import ArtifactMissing, LedgerCorrupt, LedgerError, LedgerForked, NoteError
 from perturbnet.ledger import BlobStore, Entry, LedgerState, LedgerStore
+from perturbnet.ledger.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf
-from perturbnet.progress import Stages
+from perturbnet.rules.traversal import commit_to_keys
+from perturbnet.runtime.progress import Stages
 from perturbnet.transparency.delegation import Authority, read_authority
 from perturbnet.transparency.log_key import KEY_FILE, load_log_key, next_key
-from perturbnet.traversal import commit_to_keys
-from perturbnet.validator.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from perturbnet.chain import Metagraph
-from perturbnet.clock import Clock
 from perturbnet.config import Settings
 from perturbnet.errors import ChainError, PerturbError, Reject
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.merkle import EMPTY_ROOT
+from perturbnet.ledger.merkle import EMPTY_ROOT
 from perturbnet.overview import (
     AnchorView,
     Facts,
@@ -31,10 +30,11 @@ from perturbnet.overview import (
     encode_overview,
 )
 from perturbnet.overview.feeds import OVERVIEW_PATH
+from perturbnet.rules.subnet import Metagraph
+from perturbnet.runtime.clock import Clock
 from perturbnet.telemetry import FailureCount, Loopback, Mirror, new_registry
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.validator.backups import BACKUP_PATH, fill_requests
-from perturbnet.validator.journal import Journal
 from perturbnet.validator.numbers import Counted, LogCollector, add_gauges, free_bytes, read_queue
 from perturbnet.validator.publication import known_anchors
 

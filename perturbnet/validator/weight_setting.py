@@ -20,14 +20,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from perturbnet.chain import Chain, Effect, Hyperparameters, Metagraph, reconcile_weights, to_u16
+from perturbnet.chain import Chain, Effect, Hyperparameters, reconcile_weights, to_u16
 from perturbnet.chain.rules import epoch_of
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
-from perturbnet.identity import Keypair
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import RulesLeaf, SubmissionLeaf, WeightsLeaf
-from perturbnet.terms import metagraph_leaf, weigh
-from perturbnet.validator.journal import Journal
-from perturbnet.weights import RANK_SHARES
+from perturbnet.rounds.terms import metagraph_leaf, weigh
+from perturbnet.rules.subnet import Metagraph
+from perturbnet.rules.weights import RANK_SHARES
+from perturbnet.wire.keys import Keypair
 
 DOUBT_BLOCKS = 32  # our deadline of 120 s is 10 blocks, an extrinsic lives for 16 after it was signed
 RETRY_BLOCKS = 10  # after a first refusal; twice as many after each that follows

@@ -8,8 +8,8 @@ from functools import cache
 
 from jinja2 import Environment
 
+from perturbnet.display.markup import open_templates
 from perturbnet.errors import PerturbError, Reject
-from perturbnet.markup import open_templates
 from perturbnet.overview import AnswerView, Overview, RoundView
 from perturbnet.overview.screen import ago
 from perturbnet.web.charts import draw_bars, draw_standings

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from perturbnet.challenges import clean_image
-from perturbnet.contact_sheet import enlarge_difference
 from perturbnet.datasets import ImageSource
-from perturbnet.deltas import apply_delta
+from perturbnet.display.contact_sheet import enlarge_difference
 from perturbnet.errors import DigestMismatch, PerturbError
-from perturbnet.images import Pixels, encode_png, pixel_digest
 from perturbnet.overview import AnswerView, RoundView
+from perturbnet.rounds.challenges import clean_image
+from perturbnet.wire.deltas import apply_delta
+from perturbnet.wire.images import Pixels, encode_png, pixel_digest
 
 KEPT_BYTES = 96 << 20  # of PNGs; an answer to an image of 500 by 375 takes about 1 MB
 MOST_PIXELS = 1 << 22  # of an image that is shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from perturbnet.clock import Clock, SystemClock
 from perturbnet.errors import PerturbError
 from perturbnet.overview import Feed, Overview
+from perturbnet.runtime.clock import Clock, SystemClock
 
 MAX_AGE_S = 2.0
 

@@ -10,9 +10,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from perturbnet.artifacts import write_durably
 from perturbnet.classifier.canonical.profiles import SHIPPED, build_engine, compile_profile, pack
 from perturbnet.classifier.canonical.self_test import digest_golden
+from perturbnet.runtime.artifacts import write_durably
 
 PINS = Path(__file__).parents[2] / "perturbnet" / "data" / "reference.json"
 

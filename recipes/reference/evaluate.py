@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from perturbnet.artifacts import write_durably
 from perturbnet.classifier import Float32Engine, open_engine
 from perturbnet.classifier.oracle import FloatOracle
 from perturbnet.datasets import open_source
+from perturbnet.runtime.artifacts import write_durably
 
 Batch = NDArray[np.uint8]
 Labels = NDArray[np.int64]

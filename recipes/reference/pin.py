@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perturbnet.artifacts import write_durably
 from perturbnet.datasets.reference import fold_digests, render_rows
 from perturbnet.datasets.rendering import ROWS
-from perturbnet.images import pixel_digest
+from perturbnet.runtime.artifacts import write_durably
+from perturbnet.wire.images import pixel_digest
 
 PINS = Path(__file__).parents[2] / "perturbnet" / "data" / "reference.json"
 

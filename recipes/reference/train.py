@@ -25,13 +25,13 @@ import torch
 from safetensors.torch import save
 from torch.nn.functional import cross_entropy
 
-from perturbnet import canonical
-from perturbnet.artifacts import sha256_file, write_durably
 from perturbnet.classifier.architecture import REFERENCE_NAME, build_reference
 from perturbnet.classifier.engine import prepare
 from perturbnet.classifier.labels import REFERENCE_LABELS
 from perturbnet.classifier.preprocessing import REFERENCE
 from perturbnet.datasets import open_source
+from perturbnet.runtime.artifacts import sha256_file, write_durably
+from perturbnet.wire import canonical_json
 
 DATA = Path(__file__).parents[2] / "perturbnet" / "data"
 WEIGHTS = "reference.safetensors"
@@ -160,7 +160,7 @@ def write_weights(network: torch.nn.Module, recipe: Recipe, dataset: str) -> Non
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_durably(DATA / WEIGHTS, save(state))
     numbers = {name: str(value) for name, value in asdict(recipe).items()}
-    digest = canonical.digest({"recipe": numbers, "dataset": dataset, "network": REFERENCE_NAME})
+    digest = canonical_json.digest({"recipe": numbers, "dataset": dataset, "network": REFERENCE_NAME})
     pins = json.loads((DATA / "reference.json").read_text())
     pins["network"] = {
         "file": WEIGHTS,

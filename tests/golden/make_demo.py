@@ -33,7 +33,7 @@ def record(network: Path, folder: Path = FOLDER) -> None:
             shutil.copytree(miner, folder / miner.name, ignore=keep)
     command = ["audit", "bundle", folder / "bundle", *who, "--anchors", folder / "anchors.json"]
     report = ["--profile", "reference", "--json", folder / "audit.json"]
-    subprocess.run([*PERTURB, *command, *report], check=True)
+    subprocess.run(list(map(str, [*PERTURB, *command, *report])), check=True)
 
 
 def superseded(folder: str, names: list[str]) -> set[str]:

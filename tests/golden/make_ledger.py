@@ -3,7 +3,7 @@
     python -m tests.golden.make_ledger          for the newest schema; a file that is there is never replaced
 
 A file is made once, with the first release of its schema, and then belongs to every release after. Every
-table has rows in it; the leaves are a random history (tests/unit/ledger/samples.py) with every kind.
+table has rows in it; the leaves are a random history (tests/support/ledger/samples.py) with every kind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from perturbnet.ledger.leaves import (
     KeyLeaf,
 )
 from perturbnet.ledger.schema import SCHEMA
-from tests.unit.ledger.samples import SECRET, Log, epoch, metagraph, plain, random_log_step, rules, segment
+from tests.support.ledger.samples import SECRET, Log, epoch, metagraph, plain, random_log_step, rules, segment
 
 FOLDER = Path(__file__).parent / "ledger"
 LEAVES = 60

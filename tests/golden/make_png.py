@@ -2,7 +2,8 @@
 
     python -m tests.golden.make_png [FOLDER]
 
-`index.json` names the code that each file must get. The caps are those of perturbnet/images.py, in figures.
+`index.json` names the code that each file must get. The caps are those of perturbnet/wire/images.py, in
+figures.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m tests.golden.make_verdicts [FOLDER]
 
 Valid ones, and one at least for every reject code that bytes can earn. The engine is
-`tests.fakes.BlockEngine` (integers only), and no PNG encoder takes part, so the files are the same whoever
-writes them. `index.json` holds the rules, the tasks and the verdicts; `NAME.body` is a response as it
+`tests.support.fakes.BlockEngine` (integers only), and no PNG encoder takes part, so the files are the same
+whoever writes them. `index.json` holds the rules, the tasks and the verdicts; `NAME.body` is a response as it
 arrived, `NAME.png` a clean image.
 """
 
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from perturbnet.images import encode_base64, pixel_digest
-from perturbnet.protocol import Rules, response_limit_bytes
-from perturbnet.verification import Task, verify
-from tests.fakes import LABELS, MAGENTA, RULES, BlockEngine, Pixels, flip, push, texture
+from perturbnet.rules.verification import Task, verify
+from perturbnet.wire.images import Pixels, encode_base64, pixel_digest
+from perturbnet.wire.messages import Rules, response_limit_bytes
 from tests.golden.png_blocks import IEND, SIGNATURE, chunk, ihdr, png, zlib_stored
+from tests.support.fakes import LABELS, MAGENTA, RULES, BlockEngine, flip, push, texture
 
 FOLDER = Path(__file__).parent / "verdicts"
 SIDE = 32

@@ -23,8 +23,9 @@ from perturbnet.classifier import open_engine
 from perturbnet.classifier.canonical.artefact import read_artefact
 from perturbnet.classifier.canonical.engine import CanonicalEngine
 from perturbnet.classifier.canonical.profiles import find_artefact
-from perturbnet.classifier.engine import Pixels, prepare
+from perturbnet.classifier.engine import prepare
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
+from perturbnet.wire.images import Pixels
 
 IMAGES = 4
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from perturbnet.images import SIGNATURE
+from perturbnet.wire.images import SIGNATURE
 
 HEIGHT, WIDTH = 13, 9
 RGB8 = bytes((8, 2, 0, 0, 0))

@@ -19,14 +19,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perturbnet import identity, protocol
 from perturbnet.chain import LocalChain
 from perturbnet.datasets import SourceImage
-from perturbnet.images import decode_base64, decode_png
-from perturbnet.protocol import AttackChallenge
 from perturbnet.transport import Arrival, Client
-from tests.fakes import BlockEngine, MemorySource, Pixels, flip, response_body, texture
-from tests.unit.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, World, keypair
+from perturbnet.wire import keys, messages
+from perturbnet.wire.images import Pixels, decode_base64, decode_png
+from perturbnet.wire.messages import AttackChallenge
+from tests.support.fakes import BlockEngine, MemorySource, flip, response_body, texture
+from tests.support.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, World, keypair
 
 SIDE = 354  # 500 kB of base64, for noise does not compress
 TIMEOUT_S = 120
@@ -62,7 +62,7 @@ class Miners:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
         body = await reader.readexactly(int(headers["content-length"]))
-        if head.startswith(f"POST {protocol.CHALLENGE_PATH} "):
+        if head.startswith(f"POST {messages.CHALLENGE_PATH} "):
             receiver = re.search(r"X-Bittensor-Receiver: (\w+)", head)
             assert receiver
             message = await self._answer(body, receiver[1], headers["x-bittensor-nonce"])
@@ -77,7 +77,7 @@ class Miners:
     async def _answer(self, question: bytes, hotkey: str, nonce: str) -> bytes:
         """A whole response: the same fooling image for all, but for one pixel of each miner's own."""
         number, key = self.keys[hotkey]
-        challenge = protocol.parse(AttackChallenge, question, max_bytes=len(question))
+        challenge = messages.parse(AttackChallenge, question, max_bytes=len(question))
         clean = decode_png(decode_base64(challenge.clean_image_b64))
         if self.fooling is None:
             self.fooling = asyncio.get_running_loop().create_future()
@@ -86,20 +86,20 @@ class Miners:
         pixels[number // SIDE, number % SIDE] = clean[number // SIDE, number % SIDE]
         body = response_body(challenge.task_id, challenge.challenge_id, pixels)
         response = json.loads(body)
-        payload = protocol.response_payload(
+        payload = messages.response_payload(
             netuid=NETUID,
             validator=keypair(1).ss58_address,
             challenge_id=challenge.challenge_id,
             nonce=nonce,
-            body_sha256=protocol.body_digest(body),
+            body_sha256=messages.body_digest(body),
             pixels_sha256=response["pixels_sha256"],
         )
-        signature = "0x" + identity.sign(key, protocol.RESPONSE_DOMAIN, payload).hex()
+        signature = "0x" + keys.sign(key, messages.RESPONSE_DOMAIN, payload).hex()
         head = (
             "HTTP/1.1 200 OK",
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
-            f"{protocol.SIGNATURE_HEADER}: {signature}",
+            f"{messages.SIGNATURE_HEADER}: {signature}",
         )
         return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 

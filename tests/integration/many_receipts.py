@@ -20,15 +20,15 @@ from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.bootstrap.running import ensure
 from perturbnet.classifier import open_engine, open_oracle
-from perturbnet.images import decode_base64, decode_png
 from perturbnet.ledger import LedgerStore
-from perturbnet.protocol import AttackChallenge
+from perturbnet.ledger.journal import DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.transparency.delegation import build_genesis
-from perturbnet.validator.journal import DELTAS_FOLDER, LEDGER_FILE
-from tests.fakes import Pixels, response_body
-from tests.unit.audit.honest import HOTKEY, LOG_KEY, SigningCourier
-from tests.unit.audit.published import anchor_of, publish, write_anchors
-from tests.unit.validator.world import NETUID, World, keypair, make_world
+from perturbnet.wire.images import Pixels, decode_base64, decode_png
+from perturbnet.wire.messages import AttackChallenge
+from tests.support.audit.honest import HOTKEY, LOG_KEY, SigningCourier
+from tests.support.audit.published import anchor_of, publish, write_anchors
+from tests.support.fakes import response_body
+from tests.support.validator.world import NETUID, World, keypair, make_world
 
 
 @dataclass

@@ -25,8 +25,8 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import Folder
 from perturbnet.transparency.publishing import Source, publish
-from tests.unit.ledger.samples import plain
-from tests.unit.transparency.logs import SignedLog, signed_log
+from tests.support.ledger.samples import plain
+from tests.support.transparency.logs import SignedLog, signed_log
 
 LIVES, STEP_BYTES = 40, 9_000
 RECEIPTS_EACH, DELTA_BYTES = 7, 6_000

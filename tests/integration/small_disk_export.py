@@ -12,12 +12,12 @@ import os
 import sys
 from pathlib import Path
 
+from perturbnet.adversarial_dataset.checking import check_dataset
+from perturbnet.adversarial_dataset.exporting import Asked, export
+from perturbnet.adversarial_dataset.layout import MANIFEST
+from perturbnet.adversarial_dataset.manifest import Manifest
 from perturbnet.audit.run import Means
 from perturbnet.errors import OutputError
-from perturbnet.outputs.dataset.checking import check_dataset
-from perturbnet.outputs.dataset.exporting import Asked, export
-from perturbnet.outputs.dataset.layout import MANIFEST
-from perturbnet.outputs.dataset.manifest import Manifest
 from perturbnet.transparency.bundle import open_bundle
 
 STEP_BYTES = 16 << 10

@@ -15,16 +15,16 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from perturbnet.clock import SystemClock
 from perturbnet.errors import LedgerError
 from perturbnet.ledger import LedgerStore
+from perturbnet.ledger.journal import LEDGER_FILE, Journal
+from perturbnet.runtime.clock import SystemClock
+from perturbnet.transparency.signing import begin_log
 from perturbnet.validator.backups import restore_backup, skip_draws, write_backup
-from perturbnet.validator.journal import LEDGER_FILE, Journal
-from perturbnet.validator.signing import begin_log
 from perturbnet.validator.state_check import Checked, check_state
-from tests.fakes import MemorySource
 from tests.integration.small_disk import check_reason, leave_room
-from tests.unit.validator.world import NETUID, make_world
+from tests.support.fakes import MemorySource
+from tests.support.validator.world import NETUID, make_world
 
 STEP_BYTES, SKIPPED, ROUNDS, ROWS = 24_000, 3, 6, 40
 

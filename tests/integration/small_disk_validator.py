@@ -16,13 +16,13 @@ from pathlib import Path
 
 from perturbnet.errors import LedgerError, Reject
 from perturbnet.ledger import LedgerStore
+from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
-from perturbnet.validator.journal import LEDGER_FILE
-from tests.fakes import MemorySource
 from tests.integration.small_disk import check_reason, leave_room
-from tests.unit.audit.honest import LOG_KEY, SigningCourier, honest_of
-from tests.unit.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
+from tests.support.audit.honest import LOG_KEY, SigningCourier, honest_of
+from tests.support.fakes import MemorySource
+from tests.support.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
 
 LIVES, STEP_BYTES, ROUNDS, RESTARTS = 9, 28_000, 14, 3
 

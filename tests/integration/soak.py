@@ -27,13 +27,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from perturbnet.chain import LocalChain, Rules
-from perturbnet.identity import create_wallet
+from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.localnet.network import free_ports
-from perturbnet.validator.journal import LEDGER_FILE
+from perturbnet.wire.keys import create_wallet
 from tests.integration.soak_checks import check_all, folded, read
 from tests.integration.soak_memory import Memory
 from tests.integration.soak_plan import Outcome, Plan
-from tests.unit.validator.world import NETUID, keypair
+from tests.support.validator.world import NETUID, keypair
 
 RULES = Rules(tempo=20, weights_rate_limit=5, serving_rate_limit=0, immunity_period=10**6)
 BLOCK_TIME_MS = 250

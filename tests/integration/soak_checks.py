@@ -14,13 +14,13 @@ from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope
 from perturbnet.chain import LocalChain, to_u16
 from perturbnet.ledger import BlobStore, Entry, LedgerState, LedgerStore
+from perturbnet.ledger.journal import DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf, SubmissionLeaf, WeightsLeaf
-from perturbnet.terms import weigh
-from perturbnet.validator.journal import DELTAS_FOLDER, LEDGER_FILE
-from tests.fakes import BlockEngine, MemorySource
+from perturbnet.rounds.terms import weigh
 from tests.integration.soak_plan import Outcome, Plan
-from tests.unit.audit.honest import MemoryLog
-from tests.unit.validator.world import NETUID
+from tests.support.audit.honest import MemoryLog
+from tests.support.fakes import BlockEngine, MemorySource
+from tests.support.validator.world import NETUID
 
 
 def check_all(plan: Plan, entries: list[Entry], hotkey: str, outcome: Outcome) -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from perturbnet.clock import SystemClock
 from perturbnet.config import load_settings
-from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
 from perturbnet.localnet.hostile import Impostor, serve
-from perturbnet.protocol import Acknowledgement, AttackChallenge, AttackResponse
+from perturbnet.runtime.clock import SystemClock
 from perturbnet.transport import AnyHotkey, NonceStore, Server, SignedMessage
 from perturbnet.transport.server import Handlers
-from tests.fakes import BlockEngine, flip
-from tests.unit.validator.world import NETUID, keypair
+from perturbnet.wire.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse
+from tests.support.fakes import BlockEngine, flip
+from tests.support.validator.world import NETUID, keypair
 
 HONEST = "honest"
 MORE_VALUES = 40  # that each miner changes beyond the one before it

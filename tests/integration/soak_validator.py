@@ -1,11 +1,11 @@
-"""The validator of the soak: `neurons.validator` with a small classifier and a chain that fails.
+"""The validator of the soak: `perturbnet.validator.main` with a small classifier and a chain that fails.
 
     python -m tests.integration.soak_validator        settings from the environment, as the neuron's
 
-All that is replaced: what it holds (`tests.fakes`, exact and quick), and the chain behind the deadlines.
-That one drops calls, says nothing, answers from a node that lags behind, or includes a submission after
-everybody has stopped waiting. SOAK_FAULTS is the share of calls that go wrong; SOAK_SUBMITTED names a file to
-which each weight vector goes, a line each, when the chain takes it.
+All that is replaced: what it holds (`tests.support.fakes`, exact and quick), and the chain behind the
+deadlines. That one drops calls, says nothing, answers from a node that lags behind, or includes a submission
+after everybody has stopped waiting. SOAK_FAULTS is the share of calls that go wrong; SOAK_SUBMITTED names a
+file to which each weight vector goes, a line each, when the chain takes it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from neurons import validator
 from perturbnet.bootstrap.manifest import Manifest
+from perturbnet.bootstrap.opening import Held
 from perturbnet.chain import DeadlineChain, LocalChain
-from perturbnet.chain.protocol import Chain, Commitment, Metagraph, Submission, WeightsOnChain
+from perturbnet.chain.protocol import Chain, Submission, WeightsOnChain
 from perturbnet.config import Settings
 from perturbnet.errors import ChainError, ChainUnavailable
-from perturbnet.identity import Keypair
-from perturbnet.validator import startup
-from perturbnet.validator.startup import Held
-from tests.fakes import BlockEngine, MemorySource
+from perturbnet.rules.subnet import Commitment, Metagraph
+from perturbnet.validator import main
+from perturbnet.wire.keys import Keypair
+from tests.support.fakes import BlockEngine, MemorySource
 
 READ_DEADLINE_S, SUBMIT_DEADLINE_S = 0.5, 1.5
 LATE_S = 2.5
@@ -138,6 +138,6 @@ def hold(_settings: Settings) -> Held:
 
 
 if __name__ == "__main__":
-    setattr(validator, "open_chain", open_failing)  # noqa: B010 - mypy sees functions
-    setattr(startup, "open_held", hold)  # noqa: B010
-    validator.main()
+    setattr(main, "open_chain", open_failing)  # noqa: B010 - mypy sees functions
+    setattr(main, "open_held", hold)  # noqa: B010
+    main.main()

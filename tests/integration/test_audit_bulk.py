@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.validator.world import NETUID
+from tests.support.validator.world import NETUID
 
 ROUNDS, MINERS = 100, 100
 ROOT = Path(__file__).parents[2]

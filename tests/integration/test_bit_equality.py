@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.inference import build_large
+from benchmarks.inference import build_large
 from perturbnet.classifier.canonical.artefact import write_artefact
 from perturbnet.classifier.canonical.compiler import compile_network
 

@@ -17,11 +17,11 @@ import pytest
 
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.datasets import open_source
-from perturbnet.images import encode_png
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
-from perturbnet.outputs.statistics import count_log
+from perturbnet.statistics.robustness import count_log
 from perturbnet.transparency.bundle import open_bundle
-from tests.unit.evaluation.pictures import write_folder, write_weights
+from perturbnet.wire.images import encode_png
+from tests.support.evaluation.pictures import write_folder, write_weights
 
 DEADLINE_S = 240.0
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import perturbnet
-from perturbnet.images import pixel_digest
-from perturbnet.outputs.dataset.layout import CROISSANT, Split
-from perturbnet.outputs.dataset.manifest import read_manifest
+from perturbnet.adversarial_dataset.layout import CROISSANT, Split
+from perturbnet.adversarial_dataset.manifest import read_manifest
+from perturbnet.wire.images import pixel_digest
 from tests.integration import small_disk_export
-from tests.unit.audit.honest import live
-from tests.unit.audit.published import publish_honest
-from tests.unit.validator.world import NETUID
+from tests.support.audit.honest import live
+from tests.support.audit.published import publish_honest
+from tests.support.validator.world import NETUID
 
 ROOT = Path(__file__).parents[2]
 MANY = Path(__file__).with_name("many_receipts.py")

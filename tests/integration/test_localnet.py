@@ -19,10 +19,10 @@ import pytest
 
 from perturbnet.errors import Reject
 from perturbnet.ledger import Entry, LedgerStore, fold
+from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf
 from perturbnet.localnet.hostile import EXPECTED
 from perturbnet.localnet.network import LocalNetwork, Plan
-from perturbnet.validator.journal import LEDGER_FILE
 
 PERTURB = [sys.executable, "-m", "perturbnet.cli"]
 KILLS = 20

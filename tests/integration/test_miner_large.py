@@ -2,7 +2,7 @@
 
 Real time, one challenge after another, as `perturb miner run` serves them. Where the machine is so busy that
 warm-up says that not even one gradient, one candidate and one verification are sure to fit, only lateness
-is judged. On a virtual clock: `python -m bench.attack_large`.
+is judged. On a virtual clock: `python -m benchmarks.attack_large`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import time
 
 import pytest
 
-from bench.inference import large_engine, photographs, stored_model
+from benchmarks.inference import large_engine, photographs, stored_model
 from perturbnet.attacks import open_attack
 from perturbnet.classifier.canonical.artefact import read_artefact
 from perturbnet.classifier.canonical.gradient import GradientNetwork
 from perturbnet.classifier.oracle import FloatOracle
-from perturbnet.clock import SystemClock
-from perturbnet.images import encode_base64, encode_png
 from perturbnet.miner.service import ANSWER_RESERVE_S, MinerService
-from perturbnet.protocol import AttackChallenge, encode, response_limit_bytes
-from perturbnet.verification import Task, verify
-from tests.fakes import RULES
+from perturbnet.rules.verification import Task, verify
+from perturbnet.runtime.clock import SystemClock
+from perturbnet.wire.images import encode_base64, encode_png
+from perturbnet.wire.messages import AttackChallenge, encode, response_limit_bytes
+from tests.support.fakes import RULES
 
 TIMEOUT_S = 20.0
 PHOTOGRAPHS = range(6)

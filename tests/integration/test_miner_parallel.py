@@ -17,18 +17,19 @@ from pathlib import Path
 import pytest
 from bittensor import sp_core
 
-from perturbnet.attack_bench.trials import draw_challenges, open_bench_source
+from perturbnet.attack_comparison.trials import draw_challenges, open_bench_source
 from perturbnet.attacks import open_attack
-from perturbnet.challenges import Challenge
-from perturbnet.classifier import Engine, open_engine, open_oracle
-from perturbnet.clock import SystemClock
-from perturbnet.images import encode_base64, encode_png
+from perturbnet.classifier import open_engine, open_oracle
 from perturbnet.miner.service import MinerService
-from perturbnet.protocol import AttackChallenge, encode, response_limit_bytes
+from perturbnet.rounds.challenges import Challenge
+from perturbnet.rules.classification import Engine
+from perturbnet.rules.verification import Task, verify
+from perturbnet.runtime.clock import SystemClock
 from perturbnet.transport import AnyHotkey, Handlers, NonceStore, Server
-from perturbnet.verification import Task, verify
-from tests.fakes import RULES
-from tests.unit.transport.peers import MINER, NETUID, signed_request
+from perturbnet.wire.images import encode_base64, encode_png
+from perturbnet.wire.messages import AttackChallenge, encode, response_limit_bytes
+from tests.support.fakes import RULES
+from tests.support.transport.peers import MINER, NETUID, signed_request
 
 TIMEOUT_S = 20.0
 ASKING = 20

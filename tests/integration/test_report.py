@@ -10,12 +10,12 @@ import pytest
 from msgspec import structs
 
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.outputs.report import Wish, given, make_report, render_report, write_report
+from perturbnet.report import Wish, given, make_report, render_report, write_report
 from perturbnet.transparency.bundle import open_bundle
-from tests.chromium import Chromium
-from tests.unit.audit.honest import Honest, live
-from tests.unit.audit.published import publish, publish_honest
-from tests.unit.outputs.report.rounds import Rounds
+from tests.support.audit.honest import Honest, live
+from tests.support.audit.published import publish, publish_honest
+from tests.support.chromium import Chromium
+from tests.support.report.rounds import Rounds
 
 pytestmark = pytest.mark.needs("chromium")
 LOADED = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"

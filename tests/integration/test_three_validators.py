@@ -21,14 +21,14 @@ import pytest
 from numpy.typing import NDArray
 
 from perturbnet.chain import LocalChain, to_u16
-from perturbnet.images import decode_base64, decode_png
 from perturbnet.ledger import fold
-from perturbnet.protocol import AttackChallenge
-from perturbnet.terms import weigh
-from perturbnet.validator import startup
-from perturbnet.validator.draws import Draws
-from tests.fakes import BlockEngine, MemorySource, flip, response_body
-from tests.unit.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, Validator, World, keypair
+from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.policy import secret_source
+from perturbnet.rounds.terms import weigh
+from perturbnet.wire.images import decode_base64, decode_png
+from perturbnet.wire.messages import AttackChallenge
+from tests.support.fakes import BlockEngine, MemorySource, flip, response_body
+from tests.support.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, Validator, World, keypair
 
 MINERS, VALIDATORS, ROUNDS, HISTORY = 12, 3, 100, 40
 LOOKS = (20, 40, 60, 80, 100)
@@ -83,7 +83,7 @@ def make_validators(folder: Path, chain: LocalChain, seed: int) -> list[tuple[Wo
         for uid in range(VALIDATORS, VALIDATORS + MINERS):
             world.courier.answers = {**world.courier.answers, uid: Skill(uid - VALIDATORS, seed)}
         validator = world.open()
-        secret = startup.secret_source(f"secret {seed} of validator {number}")
+        secret = secret_source(f"secret {seed} of validator {number}")
         validator.rounds.draws = Draws(validator.journal, world.source.identity, secret)
         made.append((world, validator))
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.attack_bench.gains import LEVELS
+from perturbnet.attack_comparison.gains import LEVELS
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,9 +15,9 @@ import uvicorn
 from perturbnet.overview import Overview, PublishedFeed
 from perturbnet.transport.connections import bind
 from perturbnet.web import Pictures, Viewer, build_app
-from tests.chromium import REBOUND, Chromium
-from tests.unit.audit.honest import Honest, live
-from tests.unit.audit.published import publish_honest
+from tests.support.audit.honest import Honest, live
+from tests.support.audit.published import publish_honest
+from tests.support.chromium import REBOUND, Chromium
 
 pytestmark = pytest.mark.needs("chromium")
 LOADED = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perturbnet.units import merge_layers, read_source
+from perturbnet.commands.systemd_units import merge_layers, read_source
 
 pytestmark = pytest.mark.needs("nix-instantiate", "printenv NIXPKGS_LIB", "systemd-analyze")
 

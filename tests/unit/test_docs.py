@@ -22,12 +22,12 @@ _COMMAND = re.compile(r"(?:^|[\s(;])(perturb(?: [^|;&#)]+)?)")
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*")
 _SETTING = re.compile(r"\bPERTURB_[A-Z0-9_]+\b")
 _FILE = re.compile(
-    r"\b(?:perturbnet|neurons|tests|tools|docs|nix|auditor|recipes|config|packaging|workflow)/[\w./-]+"
+    r"\b(?:perturbnet|neurons|tests|tools|docs|nix|perturb_label|recipes|config|packaging|workflow)/[\w./-]+"
 )
 # Read by other things than the registry of settings.
 NO_SETTINGS = {"PERTURB_CONFIG", "PERTURB_K_MINER"}
 # Named because it is gone, or made by a command.
-NOT_HERE = {"auditor/build"}
+NOT_HERE = {"perturb_label/build"}
 
 
 def pages() -> list[Path]:
@@ -128,7 +128,7 @@ def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    makefiles = (ROOT / "Makefile", ROOT / "auditor" / "Makefile")
+    makefiles = (ROOT / "Makefile", ROOT / "perturb_label" / "Makefile")
     targets = {
         name for file in makefiles for name in re.findall(r"^([a-z][a-z-]*):", file.read_text(), re.MULTILINE)
     }

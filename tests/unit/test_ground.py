@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import perturbnet
-from bench import harness
+from benchmarks import harness
 from perturbnet.config import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -271,7 +271,7 @@ class TestBenches:
 
     def test_a_bench_measures_itself_and_says_so_in_json(self, tmp_path: Path) -> None:
         file = tmp_path / "bench.json"
-        command = [sys.executable, "-m", "bench", "canonical", "--rounds", "1", "--json", str(file)]
+        command = [sys.executable, "-m", "benchmarks", "canonical", "--rounds", "1", "--json", str(file)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         for row in json.loads(file.read_text()):
             assert row["wall_ratio"] == pytest.approx(row["ours"]["wall_s"] / row["peer"]["wall_s"])

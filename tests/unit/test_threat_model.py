@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.defences import REMOVERS
+from tests.support.defences import REMOVERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "threat-model.md"
@@ -39,7 +39,7 @@ def test_the_named_test_exists(row: str) -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_without_its_defence_the_test_fails(row: str) -> None:
     path, name = ROWS[row]
-    options = ["-q", "-x", "-p", "tests.defences", "--without", row, "-p", "no:cacheprovider"]
+    options = ["-q", "-x", "-p", "tests.support.defences", "--without", row, "-p", "no:cacheprovider"]
     command = [sys.executable, "-B", "-m", "pytest", *options, f"{path}::{name}"]
     done = subprocess.run(
         command,

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from perturbnet.cli import main
-from tests.unit.audit.honest import LOG_KEY, Honest, live
-from tests.unit.audit.published import publish, publish_honest
-from tests.unit.outputs.dataset.logs import tree
+from tests.support.adversarial_dataset.logs import tree
+from tests.support.audit.honest import LOG_KEY, Honest, live
+from tests.support.audit.published import publish, publish_honest
 from tests.workflow.conftest import Workflow
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from perturbnet import merkle
 from perturbnet.bootstrap.fingerprint import Part, fingerprint_file, merge
-from perturbnet.bootstrap.layout import place_of
 from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint
 from perturbnet.datasets.tables import write_table
-from tests.damage import flip_bit
-from tests.hub_server import Cut, HubServer, Short, Status, Wrong
+from perturbnet.hub.layout import place_of
+from perturbnet.ledger import merkle
+from tests.support.damage import flip_bit
+from tests.support.hub_server import Cut, HubServer, Short, Status, Wrong
 from tests.workflow.conftest import Workflow
 
 DATASET, DATASET_COMMIT = "clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b"

@@ -13,7 +13,7 @@ import pytest
 from perturbnet.bootstrap.manifest import read_manifest
 from perturbnet.bootstrap.records import Workplace, leaves_of, read_fingerprint
 from perturbnet.datasets.reference import parquet_path
-from tests.damage import flip_bit
+from tests.support.damage import flip_bit
 from tests.workflow.conftest import FINGERPRINT, ROOT, Workflow
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure

@@ -4,7 +4,7 @@
 # The plan fixes how many leaves are exported and their root, and every part checks that the log it reads begins
 # with them. The marks go when all is done: a later call plans anew, and adds what the log has grown by. The
 # parts share the data set's folder.
-from perturbnet.outputs.dataset import workflow as exporting
+from perturbnet.adversarial_dataset import workflow as exporting
 
 exported = exporting.read_config(config)
 

@@ -32,9 +32,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet import canonical
-from perturbnet.artifacts import replace_durably
 from perturbnet.errors import ArtifactMissing, DigestMismatch, ModelError
+from perturbnet.runtime.artifacts import replace_durably
+from perturbnet.wire import canonical_json
 
 FORMAT = "perturb-model-1"
 _TYPES: dict[str, np.dtype[Any]] = {
@@ -150,7 +150,7 @@ class Artefact:
                 "data_offsets": [offset, offset + array.nbytes],
             }
             offset += array.nbytes
-        text = canonical.encode(header)
+        text = canonical_json.encode(header)
         text += b" " * (-len(text) % 8)
         yield struct.pack("<Q", len(text)) + text
         for name in ordered:

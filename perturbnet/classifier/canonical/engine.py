@@ -1,6 +1,6 @@
 """The canonical engine: float64 arithmetic that is exact, so the bits are the same everywhere.
 
-Rules (design: canonical-inference.md; docs/verification-spec.md states them for a stranger)
+Rules (docs/verification-spec.md states them for a stranger)
 - A tensor holds multiples of 2^-e, |a| <= 2^(24-e), in float32; e belongs to one image and one tensor.
 - A sum is exact: every partial sum is an integer below 2^53 in its channel's unit, so order, threads, fused
   multiply-add, BLAS and device cannot change it. Convolutions are our own products: no Winograd, no FFT.
@@ -38,8 +38,10 @@ from perturbnet.classifier.canonical.obligations import (
 )
 from perturbnet.classifier.canonical.portable import PortableArithmetic
 from perturbnet.classifier.canonical.resampling import coefficients
-from perturbnet.classifier.engine import Classification, Pixels, judge
+from perturbnet.classifier.engine import judge
 from perturbnet.errors import ModelError
+from perturbnet.rules.classification import Classification
+from perturbnet.wire.images import Pixels
 
 GATE_UNIT = 2.0**-24
 WORTH_COMPILING = 10**9  # products of one image; compiling the kernels takes as long as a few such images

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, Step
 from perturbnet.classifier.canonical.resampling import coefficients
-from perturbnet.classifier.engine import Pixels
+from perturbnet.wire.images import Pixels
 
 Tensor = torch.Tensor
 

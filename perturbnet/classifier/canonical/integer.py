@@ -25,9 +25,11 @@ from perturbnet.classifier.canonical import obligations
 from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
 from perturbnet.classifier.canonical.resampling import integer_row
 from perturbnet.classifier.canonical.tables import HALF, SLOPE_BITS, STEPS_PER_UNIT, VALUE_BITS
-from perturbnet.classifier.engine import Classification, Pixels, judge
+from perturbnet.classifier.engine import judge
 from perturbnet.classifier.preprocessing import AxisMap, axis_maps
 from perturbnet.errors import ModelError
+from perturbnet.rules.classification import Classification
+from perturbnet.wire.images import Pixels
 
 GATE_BITS = 24
 TABLE_SHIFT = 12  # log2 of STEPS_PER_UNIT

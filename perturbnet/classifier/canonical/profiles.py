@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perturbnet.artifacts import read_pins, write_durably
 from perturbnet.classifier.canonical.artefact import (
     HINT,
     Artefact,
@@ -36,6 +35,7 @@ from perturbnet.classifier.labels import imagenet_labels
 from perturbnet.classifier.models import choose_device, find_model
 from perturbnet.classifier.preprocessing import PRODUCTION
 from perturbnet.errors import ArtifactMissing, ConfigError, ModelError
+from perturbnet.runtime.artifacts import read_pins, write_durably
 
 if TYPE_CHECKING:
     from perturbnet.classifier.canonical.engine import CanonicalEngine

@@ -1,6 +1,6 @@
 """From a folded layer of real numbers to integers times powers of two; never float32, never a threaded sum.
 
-Rules (design: canonical-inference.md)
+Rules (docs/verification-spec.md)
 - Batch norm is folded in binary64 with + - * / sqrt, one element-wise operation at a time. These are
   correctly rounded whatever the instruction set, so two machines compile the same file.
 - Exponent of a channel: the largest with |w| <= 2^23 and Σ|w| <= 2^29 - 2^26, so that Σ|w|·|a| <= 2^53 -

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from perturbnet.classifier.engine import Engine, Pixels
 from perturbnet.errors import ModelError
+from perturbnet.rules.classification import Engine
+from perturbnet.wire.images import Pixels
 
 
 def golden_images() -> tuple[Pixels, Pixels, Pixels]:

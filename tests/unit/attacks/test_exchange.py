@@ -9,9 +9,9 @@ from perturbnet.attacks import AttackTask, Bank, Deadline
 from perturbnet.attacks.exchange import Exchange
 from perturbnet.attacks.pgd import AscendingPgd
 from perturbnet.attacks.protocol import FEWEST_VALUES
-from perturbnet.distortion import ssim
-from tests.fakes import BlockOracle, VirtualClock
-from tests.unit.attacks.judging import ENGINE, LEVELS, Judge, as_clock, linf, run, standing
+from perturbnet.rules.distortion import ssim
+from tests.support.attacks.judging import ENGINE, LEVELS, Judge, as_clock, linf, run, standing
+from tests.support.fakes import BlockOracle, VirtualClock
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -7,8 +7,9 @@ import pytest
 
 from perturbnet.attacks import AttackTask
 from perturbnet.attacks.gates import C2, WINDOW, Gates, visibility
-from perturbnet.distortion import ssim
-from tests.fakes import Pixels, texture
+from perturbnet.rules.distortion import ssim
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import texture
 
 
 def task(clean: Pixels, min_ssim: float = 0.0, min_psnr_db: float = 0.0) -> AttackTask:

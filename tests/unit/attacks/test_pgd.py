@@ -7,7 +7,8 @@ import pytest
 
 from perturbnet.attacks import AttackTask, Deadline
 from perturbnet.attacks.pgd import AscendingPgd
-from tests.fakes import BlockEngine, BlockOracle, Pixels, VirtualClock, flip, texture
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import BlockEngine, BlockOracle, VirtualClock, flip, texture
 
 ENGINE = BlockEngine()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from perturbnet.attacks import Bank, Deadline
-from tests.fakes import Pixels, VirtualClock, texture
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import VirtualClock, texture
 
 CLEAN = texture("bank")
 

@@ -10,9 +10,10 @@ from perturbnet.attacks import AttackTask, Bank, Deadline
 from perturbnet.attacks.exchange import Exchange
 from perturbnet.attacks.finds import Finds
 from perturbnet.attacks.ground import Ground
-from perturbnet.distortion import ssim
-from tests.fakes import BlockEngine, BlockOracle, Pixels, VirtualClock
-from tests.unit.attacks.judging import LEVELS, Judge, as_clock, linf, run, standing
+from perturbnet.rules.distortion import ssim
+from perturbnet.wire.images import Pixels
+from tests.support.attacks.judging import LEVELS, Judge, as_clock, linf, run, standing
+from tests.support.fakes import BlockEngine, BlockOracle, VirtualClock
 
 FORWARD_S, GRADIENT_S, VERDICT_S = 1.25, 3.8, 3.4  # EfficientNetV2-L at 480 on two cores
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perturbnet.attack_bench.contenders import open_contender
+from perturbnet.attack_comparison.contenders import open_contender
 from perturbnet.attacks import Attack, AttackTask, Deadline
-from tests.fakes import BlockEngine, BlockOracle, Pixels, VirtualClock, texture
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import BlockEngine, BlockOracle, VirtualClock, texture
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "attacks.md"
 ENGINE = BlockEngine()

@@ -23,10 +23,10 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transport import SignedMessage
-from tests.unit.audit.acknowledgements import signed
-from tests.unit.audit.honest import LOG_KEY, Honest, renumbered, tampered
-from tests.unit.audit.published import publish, publish_honest
-from tests.unit.validator.world import NETUID, keypair
+from tests.support.audit.acknowledgements import signed
+from tests.support.audit.honest import LOG_KEY, Honest, renumbered, tampered
+from tests.support.audit.published import publish, publish_honest
+from tests.support.validator.world import NETUID, keypair
 
 
 def look(folder: Path, leaves: list[Leaf], honest: Honest, message: SignedMessage) -> Outcome:

@@ -15,9 +15,9 @@ from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import Source, publish
-from tests.s3_server import Cut, Refuse, S3Server
-from tests.unit.audit.honest import LOG_KEY, Honest, first
-from tests.unit.audit.published import anchor_of
+from tests.support.audit.honest import LOG_KEY, Honest, first
+from tests.support.audit.published import anchor_of
+from tests.support.s3_server import Cut, Refuse, S3Server
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 
 from perturbnet.audit.findings import Step
 from perturbnet.ledger import LedgerStore
+from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
-from perturbnet.validator.journal import LEDGER_FILE
-from tests.fakes import MemorySource
-from tests.unit.audit.honest import LOG_KEY, Honest, SigningCourier, honest_of, named, tampered
-from tests.unit.validator.world import NETUID, good, keypair, make_world, silent
+from tests.support.audit.honest import LOG_KEY, Honest, SigningCourier, honest_of, named, tampered
+from tests.support.fakes import MemorySource
+from tests.support.validator.world import NETUID, good, keypair, make_world, silent
 
 
 def live(folder: Path, duplicates: str) -> Honest:

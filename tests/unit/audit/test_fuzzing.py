@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from perturbnet.audit.parts import Part, Plan
 from perturbnet.audit.run import Scope
-from perturbnet.deltas import encode_delta
 from perturbnet.transparency.anchors import encode_anchors
 from perturbnet.transparency.bundle import open_bundle
-from tests.unit.audit.acknowledgements import signed
-from tests.unit.audit.fuzzing import CLEAN, PARSERS, lie, parse_anything, read_anything
-from tests.unit.audit.honest import LOG_KEY, Honest
-from tests.unit.audit.published import anchor_of, prove_fraud, publish_honest
+from perturbnet.wire.deltas import encode_delta
+from tests.support.audit.acknowledgements import signed
+from tests.support.audit.fuzzing import CLEAN, PARSERS, lie, parse_anything, read_anything
+from tests.support.audit.honest import LOG_KEY, Honest
+from tests.support.audit.published import anchor_of, prove_fraud, publish_honest
 
 QUICK = settings(max_examples=150)
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])  # each is a whole audit

@@ -7,7 +7,7 @@ import random
 from perturbnet.audit.run import Scope
 from perturbnet.errors import Reject
 from perturbnet.ledger.leaves import ChallengeLeaf, MetagraphLeaf, ReceiptLeaf, SegmentLeaf, WeightsLeaf
-from tests.unit.audit.honest import Honest
+from tests.support.audit.honest import Honest
 
 
 def test_an_honest_log_has_no_findings(honest: Honest) -> None:

@@ -14,8 +14,8 @@ from perturbnet.audit.run import Scope
 from perturbnet.audit.summary import summarise
 from perturbnet.errors import AuditError
 from perturbnet.transparency.bundle import open_bundle
-from tests.unit.audit.honest import Honest
-from tests.unit.audit.published import publish, publish_honest
+from tests.support.audit.honest import Honest
+from tests.support.audit.published import publish, publish_honest
 
 PLAN = Plan("log/a", 100, "ab" * 32)
 

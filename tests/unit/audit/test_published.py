@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import merkle
 from perturbnet.audit.findings import WHOLE_LOG, Report, Step
 from perturbnet.audit.heads import check_signature
 from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
 from perturbnet.errors import BundleError, BundleMissing, BundleTampered, NoteError
-from perturbnet.ledger import Leaf
+from perturbnet.ledger import Leaf, merkle
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.delegation import build_key_leaf, read_genesis
 from perturbnet.transparency.fraud import verify_fraud_proof, write_fraud_proof
-from tests.unit.audit.honest import LOG_KEY, Honest, first, named, tampered
-from tests.unit.audit.published import (
+from tests.support.audit.honest import LOG_KEY, Honest, first, named, tampered
+from tests.support.audit.published import (
     OTHER_KEY,
     anchor_of,
     prove_fraud,
@@ -30,7 +29,7 @@ from tests.unit.audit.published import (
     statement_of,
     write_anchors,
 )
-from tests.unit.validator.world import NETUID, keypair
+from tests.support.validator.world import NETUID, keypair
 
 
 def look(folder: Path, honest: Honest, *anchors: Anchor) -> Report:

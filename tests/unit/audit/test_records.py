@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perturbnet.audit.findings import Step
 from perturbnet.ledger.leaves import ChallengeLeaf, WeightsLeaf
-from tests.unit.audit.honest import Honest, a_challenge, first, named, renumbered
+from tests.support.audit.honest import Honest, a_challenge, first, named, renumbered
 
 
 def test_a_dropped_record_is_named(honest: Honest) -> None:

@@ -25,7 +25,7 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
     WeightsLeaf,
 )
-from tests.unit.audit.honest import (
+from tests.support.audit.honest import (
     HOTKEY,
     Honest,
     a_challenge,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from perturbnet.audit.findings import Step
-from perturbnet.freshness import FRESHNESS_RANGES, apply_freshness, draw_freshness
-from perturbnet.images import pixel_digest
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
-from perturbnet.validator import startup
-from tests.unit.audit.honest import Honest, a_challenge, live, named, tampered
+from perturbnet.rounds import policy
+from perturbnet.rules.freshness import FRESHNESS_RANGES, apply_freshness, draw_freshness
+from perturbnet.wire.images import pixel_digest
+from tests.support.audit.honest import Honest, a_challenge, live, named, tampered
 
 
 def test_the_model_chooses_the_view_again(honest: Honest) -> None:
@@ -53,7 +53,7 @@ def test_freshness_of_an_unknown_form_is_named(honest: Honest) -> None:
 
 
 def test_a_log_of_the_old_form_still_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "FRESHNESS_FORM", 1)
+    monkeypatch.setattr(policy, "FRESHNESS_FORM", 1)
     old = live(tmp_path, rounds=4)
     report = old.audit()
     assert report.findings == []

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from perturbnet import merkle
 from perturbnet.bootstrap import fingerprint as tree
 from perturbnet.bootstrap.fingerprint import Part, fingerprint_file, merge
 from perturbnet.datasets.source import decode_stored, picture_stored
 from perturbnet.errors import ArtifactError, DatasetError, DigestMismatch
-from perturbnet.images import picture_digest, pixel_digest
-from tests.unit.bootstrap.shards import JUNK, encode, write
+from perturbnet.ledger import merkle
+from perturbnet.wire.images import picture_digest, pixel_digest
+from tests.support.bootstrap.shards import JUNK, encode, write
 
 
 @pytest.mark.parametrize(

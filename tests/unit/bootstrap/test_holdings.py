@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import canonical, protocol
 from perturbnet.bootstrap import fingerprint, holdings
 from perturbnet.bootstrap.fingerprint import row_leaf
 from perturbnet.bootstrap.holdings import (
@@ -21,19 +20,20 @@ from perturbnet.bootstrap.holdings import (
     require_pinned,
 )
 from perturbnet.bootstrap.manifest import Manifest, decode_manifest, read_manifest
+from perturbnet.bootstrap.opening import open_held
 from perturbnet.bootstrap.plan import Plan
 from perturbnet.bootstrap.records import Workplace, leaves_of
 from perturbnet.commands.manifest import manifest_schema
 from perturbnet.config import load_settings
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, RowUnreadable
-from perturbnet.images import pixel_digest
-from perturbnet.validator.startup import open_held
-from tests.damage import flip_bit
-from tests.fakes import BlockEngine, MemorySource
-from tests.unit.bootstrap.prepared import DIGEST, NAMES, ROWS, UNDECODABLE, file_of, finish, prepare
+from perturbnet.wire import canonical_json, messages
+from perturbnet.wire.images import pixel_digest
+from tests.support.bootstrap.prepared import DIGEST, NAMES, ROWS, UNDECODABLE, file_of, finish, prepare
+from tests.support.damage import flip_bit
+from tests.support.fakes import BlockEngine, MemorySource
 
 ROOT = Path(__file__).resolve().parents[3]
-WIRE = protocol.PROTOCOL_VERSION
+WIRE = messages.PROTOCOL_VERSION
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_it_names_data_model_and_wire_and_nothing_of_this_machine(plan: Plan, ma
     assert manifest.protocol == WIRE
     assert str(plan.place.cache_dir) not in text
     assert "pillow" not in text
-    assert manifest.digest == canonical.digest(json.loads(text))
+    assert manifest.digest == canonical_json.digest(json.loads(text))
 
 
 def test_the_data_set_has_a_digest_of_its_own(manifest: Manifest) -> None:
@@ -88,7 +88,7 @@ def test_a_manifest_that_is_not_as_the_schema_says_is_refused(
     stated = json.loads(manifest.encode())
     change(stated)  # type: ignore[operator]
     with pytest.raises(ArtifactError, match=said):
-        decode_manifest(canonical.encode(stated), "here")
+        decode_manifest(canonical_json.encode(stated), "here")
     with pytest.raises(ArtifactError, match="here is no manifest"):
         decode_manifest(manifest.encode() + b"\n", "here")
 

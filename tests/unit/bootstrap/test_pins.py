@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from perturbnet.artifacts import read_pins
-from perturbnet.bootstrap.hub import HubFile, HubSnapshot
 from perturbnet.bootstrap.pins import diff_pins, format_pins, read_profile_pins, select, updated, wanted_of
 from perturbnet.bootstrap.profile import bytes_to_fetch, find_file, list_wanted, read_listing, write_listing
 from perturbnet.errors import ArtifactError, DigestMismatch
-from tests.unit.bootstrap.conftest import DATASET_COMMIT, SHARDS, WEIGHTS_COMMIT, World, shard_name
+from perturbnet.hub.listing import HubFile, HubSnapshot
+from perturbnet.runtime.artifacts import read_pins
+from tests.unit.hub.conftest import DATASET_COMMIT, SHARDS, WEIGHTS_COMMIT, World, shard_name
 
 PINS = read_pins("imagenet100.json")
 

@@ -13,8 +13,8 @@ from perturbnet.bootstrap.plan import Plan, forget_untrue, is_complete, plan_fro
 from perturbnet.bootstrap.progress import take_standing, telling_rows
 from perturbnet.bootstrap.records import leaves_of
 from perturbnet.errors import ConfigError, DigestMismatch
-from tests.damage import flip_bit
-from tests.unit.bootstrap.prepared import NAMES, ROWS, WEIGHTS, file_of, prepare
+from tests.support.bootstrap.prepared import NAMES, ROWS, WEIGHTS, file_of, prepare
+from tests.support.damage import flip_bit
 
 Pick = Callable[[Plan], Path]
 

@@ -17,7 +17,7 @@ from perturbnet.bootstrap.records import Workplace
 from perturbnet.bootstrap.running import command_of, ensure, find_snakefile, run_workflow
 from perturbnet.cli import main
 from perturbnet.errors import ArtifactError, ArtifactMissing
-from tests.unit.bootstrap.prepared import prepare
+from tests.support.bootstrap.prepared import prepare
 
 FAILED = """Building DAG of jobs...
 perturb: 0 of 10 rows fingerprinted

@@ -13,8 +13,8 @@ from bittensor import sp_core
 from perturbnet.chain import Chain, LocalChain, Rules
 from perturbnet.chain.bittensor import BittensorChain
 from perturbnet.errors import ChainRejected
-from perturbnet.identity import Keypair
-from tests.fakes_substrate import SubstrateTwin, record_timelock
+from perturbnet.wire.keys import Keypair
+from tests.support.substrate import SubstrateTwin, record_timelock
 
 NETUID = 4
 STAKE = 10**12

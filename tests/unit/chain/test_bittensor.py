@@ -15,7 +15,7 @@ from perturbnet.chain import Chain, LocalChain
 from perturbnet.chain.bittensor import BittensorChain
 from perturbnet.chain.records import read_raw_fields
 from perturbnet.errors import ChainError, ChainRejected, ChainUnavailable
-from tests.fakes_substrate import SubstrateTwin
+from tests.support.substrate import SubstrateTwin
 from tests.unit.chain.conftest import COLDKEY, NETUID, OPEN, STAKE, keypair
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from perturbnet.chain import Metagraph
 from perturbnet.errors import NotRegistered
+from perturbnet.rules.subnet import Metagraph
 from tests.unit.chain.conftest import (
     COLDKEY,
     NETUID,

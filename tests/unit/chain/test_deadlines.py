@@ -13,7 +13,7 @@ from perturbnet.chain import Chain, DeadlineChain, Effect, LocalChain, reconcile
 from perturbnet.chain import deadlines as deadlines_module
 from perturbnet.chain.bittensor import BittensorChain
 from perturbnet.errors import ChainRejected, ChainTimeout, ChainUnavailable
-from tests.fakes_substrate import SubstrateTwin, record_timelock
+from tests.support.substrate import SubstrateTwin, record_timelock
 from tests.unit.chain.conftest import COLDKEY, NETUID, OPEN, SEALED, STAKE, keypair
 
 pytestmark = pytest.mark.anyio

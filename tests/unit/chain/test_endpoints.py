@@ -12,8 +12,8 @@ import pytest
 
 from perturbnet.chain import Chain, DeadlineChain, LocalChain, open_chain
 from perturbnet.errors import ChainError, ChainTimeout, ChainUnavailable, ConfigError
+from tests.support.chain.nodes import Reply, deaf, half_dead, serving, silent
 from tests.unit.chain.conftest import NETUID
-from tests.unit.chain.nodes import Reply, deaf, half_dead, serving, silent
 
 pytestmark = pytest.mark.anyio
 SHORT_S = 0.5

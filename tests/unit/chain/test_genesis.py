@@ -12,7 +12,7 @@ from perturbnet.chain import Chain, LocalChain, open_chain
 from perturbnet.chain.bittensor import BittensorChain
 from perturbnet.chain.genesis import FINNEY, OneNetwork
 from perturbnet.errors import ChainUnavailable
-from tests.fakes_substrate import SubstrateTwin
+from tests.support.substrate import SubstrateTwin
 from tests.unit.chain.conftest import NETUID
 
 pytestmark = pytest.mark.anyio

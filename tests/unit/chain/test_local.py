@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import canonical, identity
 from perturbnet.chain import LocalChain, Rules
 from perturbnet.chain.rules import epoch_of
 from perturbnet.chain.runtime import DOMAIN
-from perturbnet.clock import SystemClock
 from perturbnet.errors import ConfigError
+from perturbnet.runtime.clock import SystemClock
+from perturbnet.wire import canonical_json, keys
 from tests.unit.chain.conftest import COLDKEY, NETUID, OPEN, SEALED, STAKE, content, keypair, refused
 
 pytestmark = pytest.mark.anyio
@@ -36,17 +36,17 @@ class WallClock(SystemClock):
 async def test_a_call_signed_by_its_hotkey_is_applied(chain: LocalChain) -> None:
     key = keypair(1)
     payload = await chain.compose(key.ss58_address, "serve_axon", ARGS)
-    assert await chain.submit(key.ss58_address, payload, identity.sign(key, DOMAIN, payload)) == (20, "20-1")
+    assert await chain.submit(key.ss58_address, payload, keys.sign(key, DOMAIN, payload)) == (20, "20-1")
 
 
 async def test_nobody_writes_for_another(chain: LocalChain) -> None:
     victim, thief = keypair(1), keypair(2)
     payload = await chain.compose(victim.ss58_address, "serve_axon", ARGS)
     assert (
-        await refused(chain.submit(victim.ss58_address, payload, identity.sign(thief, DOMAIN, payload)))
+        await refused(chain.submit(victim.ss58_address, payload, keys.sign(thief, DOMAIN, payload)))
         == "BadProof"
     )
-    signature = identity.sign(thief, DOMAIN, payload)
+    signature = keys.sign(thief, DOMAIN, payload)
     assert await refused(chain.submit(thief.ss58_address, payload, signature)) == "BadRequest"
     assert (await chain.metagraph()).neurons[0].ip is None
 
@@ -54,23 +54,23 @@ async def test_nobody_writes_for_another(chain: LocalChain) -> None:
 async def test_a_signature_for_another_purpose_is_refused(chain: LocalChain) -> None:
     key = keypair(1)
     payload = await chain.compose(key.ss58_address, "serve_axon", ARGS)
-    other = identity.sign(key, "perturb/response/1", payload)
+    other = keys.sign(key, "perturb/response/1", payload)
     assert await refused(chain.submit(key.ss58_address, payload, other)) == "BadProof"
     changed = payload.replace(b"8091", b"8092")
-    good = identity.sign(key, DOMAIN, payload)
+    good = keys.sign(key, DOMAIN, payload)
     assert await refused(chain.submit(key.ss58_address, changed, good)) == "BadProof"
 
 
 async def test_a_call_is_applied_once(chain: LocalChain) -> None:
     key = keypair(1)
     payload = await chain.compose(key.ss58_address, "set_commitment", {"fields": ["00"]})
-    signature = identity.sign(key, DOMAIN, payload)
+    signature = keys.sign(key, DOMAIN, payload)
     await chain.submit(key.ss58_address, payload, signature)
     assert await refused(chain.submit(key.ss58_address, payload, signature)) == "Stale"
-    value = canonical.decode(await chain.compose(key.ss58_address, "set_commitment", {"fields": ["00"]}))
+    value = canonical_json.decode(await chain.compose(key.ss58_address, "set_commitment", {"fields": ["00"]}))
     assert isinstance(value, dict)
-    ahead = canonical.encode({**value, "nonce": int(value["nonce"]) + 1})
-    assert await refused(chain.submit(key.ss58_address, ahead, identity.sign(key, DOMAIN, ahead))) == "Future"
+    ahead = canonical_json.encode({**value, "nonce": int(value["nonce"]) + 1})
+    assert await refused(chain.submit(key.ss58_address, ahead, keys.sign(key, DOMAIN, ahead))) == "Future"
 
 
 async def test_a_call_for_another_chain_is_refused(chain: LocalChain, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_a_call_for_another_chain_is_refused(chain: LocalChain, tmp_path: 
     key = keypair(1)
     payload = await other.compose(key.ss58_address, "serve_axon", ARGS)
     assert (
-        await refused(chain.submit(key.ss58_address, payload, identity.sign(key, DOMAIN, payload)))
+        await refused(chain.submit(key.ss58_address, payload, keys.sign(key, DOMAIN, payload)))
         == "BadRequest"
     )
 
@@ -98,7 +98,7 @@ async def test_a_call_for_another_chain_is_refused(chain: LocalChain, tmp_path: 
 async def test_a_payload_that_is_no_call(chain: LocalChain, payload: bytes) -> None:
     key = keypair(1)
     assert (
-        await refused(chain.submit(key.ss58_address, payload, identity.sign(key, DOMAIN, payload)))
+        await refused(chain.submit(key.ss58_address, payload, keys.sign(key, DOMAIN, payload)))
         == "BadRequest"
     )
 
@@ -120,9 +120,7 @@ async def test_calls_no_client_would_make(
 ) -> None:
     key = keypair(1)
     payload = await chain.compose(key.ss58_address, call, args)
-    assert (
-        await refused(chain.submit(key.ss58_address, payload, identity.sign(key, DOMAIN, payload))) == reason
-    )
+    assert await refused(chain.submit(key.ss58_address, payload, keys.sign(key, DOMAIN, payload))) == reason
 
 
 async def test_open_weights_are_refused_where_weights_are_sealed(path: Path) -> None:
@@ -130,7 +128,7 @@ async def test_open_weights_are_refused_where_weights_are_sealed(path: Path) -> 
     key = keypair(1)
     await chain.register(key.ss58_address, COLDKEY, STAKE)
     payload = await chain.compose(key.ss58_address, "set_weights", {"row": [[0, 1]], "version_key": 0})
-    signature = identity.sign(key, DOMAIN, payload)
+    signature = keys.sign(key, DOMAIN, payload)
     assert await refused(chain.submit(key.ss58_address, payload, signature)) == "CommitRevealEnabled"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from perturbnet import canonical
 from perturbnet.classifier.environment import LIBRARIES, describe_environment
+from perturbnet.wire import canonical_json
 
 
 def test_this_machine() -> None:
@@ -15,7 +15,7 @@ def test_this_machine() -> None:
     assert named | set(LIBRARIES) == set(found)
     assert found["torch"] == version("torch")
     assert all(found.values())
-    canonical.encode(found)
+    canonical_json.encode(found)
 
 
 def test_a_gpu_machine(tmp_path: Path) -> None:

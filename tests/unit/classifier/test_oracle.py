@@ -8,7 +8,8 @@ import pytest
 from perturbnet.classifier import open_oracle
 from perturbnet.classifier.canonical.profiles import open_gradient
 from perturbnet.classifier.oracle import FloatOracle, MarginQuestion
-from tests.fakes import Pixels, texture
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import texture
 
 TINY = 2e-4  # float32 in another batch, relative to the largest value
 

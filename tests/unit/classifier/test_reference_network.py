@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perturbnet.artifacts import read_pins, sha256_file
 from perturbnet.classifier import Float32Engine, open_engine
 from perturbnet.classifier.oracle import FloatOracle
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import CLASSES, ROWS, render
+from perturbnet.runtime.artifacts import read_pins, sha256_file
 
 ROOT = Path(__file__).parents[3]
 

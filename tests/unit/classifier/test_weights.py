@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.artifacts import Pin, read_pins
 from perturbnet.classifier import open_engine, weights
 from perturbnet.classifier.models import Model, find_model, open_float32
 from perturbnet.classifier.preprocessing import REFERENCE
 from perturbnet.classifier.weights import PinnedWeights, hub_weights
 from perturbnet.errors import ArtifactError, ArtifactMissing, ConfigError, DigestMismatch, ModelError
+from perturbnet.runtime.artifacts import Pin, read_pins
 
 REPOSITORY = "timm/tf_efficientnetv2_l.in1k"
 DATA = b"pretend weights"

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from perturbnet.chain import LocalChain
 from perturbnet.cli import main
 from perturbnet.errors import Reject
-from tests.unit.audit.acknowledgements import signed
-from tests.unit.audit.honest import HOTKEY, Honest, live, tampered
-from tests.unit.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
-from tests.unit.validator.world import NETUID, keypair
+from tests.support.audit.acknowledgements import signed
+from tests.support.audit.honest import HOTKEY, Honest, live, tampered
+from tests.support.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
+from tests.support.validator.world import NETUID, keypair
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from perturbnet.artifacts import write_durably
 from perturbnet.cli import main
 from perturbnet.commands.certify import certificate, certify
 from perturbnet.errors import NoteError, OutputError
+from perturbnet.ledger.journal import Journal
+from perturbnet.runtime.artifacts import write_durably
 from perturbnet.transparency.log_key import KEY_FILE
 from perturbnet.validator.certificates import FOLDER
-from perturbnet.validator.journal import Journal
-from tests.unit.audit.honest import LOG_KEY, Honest, live
-from tests.unit.audit.published import anchor_of, publish, write_anchors
+from tests.support.audit.honest import LOG_KEY, Honest, live
+from tests.support.audit.published import anchor_of, publish, write_anchors
 
 
 @pytest.fixture(scope="module")

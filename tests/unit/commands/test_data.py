@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from perturbnet.cli import main
-from tests.hub_server import Cut, HubServer, Short, Slow, Status, Wrong
-from tests.unit.bootstrap import conftest as hubs
-from tests.unit.bootstrap.conftest import SHARDS, TOKEN, World, shard_name
+from tests.support.hub_server import Cut, HubServer, Short, Slow, Status, Wrong
+from tests.unit.hub import conftest as hubs
+from tests.unit.hub.conftest import SHARDS, TOKEN, World, shard_name
 
 # The fixtures of the room below; pytest finds a fixture by its name in the module that asks for it.
 online, shards, world = hubs.online, hubs.shards, hubs.world

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from perturbnet.certificate.envelope import read_certificate
 from perturbnet.cli import main
-from perturbnet.outputs.certificate.envelope import read_certificate
-from tests.unit.evaluation.pictures import write_folder, write_hostile, write_weights
+from tests.support.evaluation.pictures import write_folder, write_hostile, write_weights
 
 
 def run(*arguments: str | Path) -> Result:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from perturbnet.adversarial_dataset.layout import MANIFEST, NOTE
 from perturbnet.cli import main
-from perturbnet.outputs.dataset.layout import MANIFEST, NOTE
-from tests.unit.audit.honest import LOG_KEY, Honest, live, tampered
-from tests.unit.audit.published import OTHER_KEY, publish, publish_honest
-from tests.unit.outputs.dataset.logs import tree
+from tests.support.adversarial_dataset.logs import tree
+from tests.support.audit.honest import LOG_KEY, Honest, live, tampered
+from tests.support.audit.published import OTHER_KEY, publish, publish_honest
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_log_that_contradicts_itself_ends_with_3(honest: Honest, tmp_path: Pat
 
 
 def test_since_begins_later(honest: Honest, bundle: Path, tmp_path: Path) -> None:
-    from perturbnet.outputs.dataset.manifest import read_manifest
+    from perturbnet.adversarial_dataset.manifest import read_manifest
 
     perturb("dataset", bundle, tmp_path / "all")
     perturb("dataset", bundle, tmp_path / "late", "--since", honest.receipts()[0])

@@ -12,15 +12,15 @@ from click.testing import CliRunner, Result
 
 from perturbnet.chain import LocalChain
 from perturbnet.cli import main
-from perturbnet.clock import SystemClock
 from perturbnet.errors import ChainError
-from perturbnet.identity import create_wallet
+from perturbnet.ledger.journal import Journal
+from perturbnet.runtime.clock import SystemClock
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.signing import begin_log
-from tests.s3_server import S3Server
-from tests.unit.ledger.samples import random_log
+from perturbnet.transparency.signing import begin_log
+from perturbnet.wire.keys import create_wallet
+from tests.support.ledger.samples import random_log
+from tests.support.s3_server import S3Server
 
 
 def perturb(*words: str) -> Result:

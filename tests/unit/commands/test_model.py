@@ -16,8 +16,8 @@ from perturbnet.classifier.architecture import build_reference
 from perturbnet.classifier.labels import REFERENCE_LABELS
 from perturbnet.commands.model import model
 from perturbnet.errors import ArtifactMissing
-from perturbnet.images import encode_png
-from tests.unit.classifier.canonical.networks import noise
+from perturbnet.wire.images import encode_png
+from tests.support.classifier.networks import noise
 
 
 @pytest.fixture(scope="module")

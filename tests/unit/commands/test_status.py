@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from perturbnet.cli import main
 from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
-from tests.unit.audit.honest import live
-from tests.unit.audit.published import publish_honest
-from tests.unit.overview.samples import HOSTILE, OVERVIEW
+from tests.support.audit.honest import live
+from tests.support.audit.published import publish_honest
+from tests.support.overview.samples import HOSTILE, OVERVIEW
 
 
 def status(*words: str, **environment: str) -> Result:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.challenges import draw_epsilon
 from perturbnet.config import Setting, load_settings, parse_value, registry, require_live
 from perturbnet.config.loading import SMALLEST_EPSILON
 from perturbnet.errors import ConfigError
-from tests.unit.config.refusals import HOME, refused, write
+from perturbnet.rounds.challenges import draw_epsilon
+from tests.support.config.refusals import HOME, refused, write
 
 # Precedence
 

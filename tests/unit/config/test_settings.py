@@ -10,7 +10,7 @@ import pytest
 
 from perturbnet.config import Settings, load_settings, registry
 
-# The design's table (architecture.md, "Settings"), literally. An en dash is no value.
+# The settings' names are a contract; this is their table, literally. An en dash is no value.
 TABLE = """
 PERTURB_TIMEOUT_SECONDS | 20
 PERTURB_QUERY_INTERVAL_SECONDS | 120

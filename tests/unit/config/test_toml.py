@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perturbnet.config import load_settings, registry
-from tests.unit.config.refusals import refused, write
+from tests.support.config.refusals import refused, write
 
 
 @pytest.mark.parametrize(

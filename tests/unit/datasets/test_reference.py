@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perturbnet import canonical
-from perturbnet.artifacts import sha256_file
 from perturbnet.datasets import open_source, reference
 from perturbnet.datasets.reference import SplitPin, fold_digests, open_reference, render_rows
 from perturbnet.datasets.rendering import CLASSES
 from perturbnet.errors import ConfigError, DatasetError, DigestMismatch, RowUnreadable
-from perturbnet.images import pixel_digest
+from perturbnet.runtime.artifacts import sha256_file
+from perturbnet.wire import canonical_json
+from perturbnet.wire.images import pixel_digest
 
 ROWS = 24
 
@@ -115,10 +115,10 @@ def test_rows_that_were_never_finished_are_drawn_again(cache: Path) -> None:
 def test_a_forged_cache_is_refused_even_when_its_file_digest_fits(cache: Path) -> None:
     parquet, rows_file = only(cache, "test.parquet"), only(cache, "test.rows.json")
     parquet.write_bytes(b"forged")
-    stated = canonical.decode(rows_file.read_bytes())
+    stated = canonical_json.decode(rows_file.read_bytes())
     assert isinstance(stated, dict)
     forged = {"parquet_sha256": sha256_file(parquet), "pixels": stated["pixels"]}
-    rows_file.write_bytes(canonical.encode(forged))
+    rows_file.write_bytes(canonical_json.encode(forged))
     with pytest.raises(DatasetError):
         open_reference(cache, "test")
 

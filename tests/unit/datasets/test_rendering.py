@@ -9,7 +9,7 @@ from perturbnet.classifier.labels import REFERENCE_LABELS
 from perturbnet.datasets.reference import load_photographs, pinned_splits
 from perturbnet.datasets.rendering import CLASSES, HEIGHT, ROWS, WIDTH, Pose, coverage, render
 from perturbnet.datasets.shapes import SHAPES, UNIT
-from perturbnet.images import pixel_digest
+from perturbnet.wire.images import pixel_digest
 
 FIRST_ROWS = (
     "f03ff035e0e5a2c6b76dd8018a8ee6560c0cce7dd16c03ac124fa95d3fe14e07",

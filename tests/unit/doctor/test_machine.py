@@ -15,9 +15,9 @@ from perturbnet.doctor import Outcome
 from perturbnet.doctor.facts import ClockState, read_clock, read_machine
 from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
-from tests.unit.bootstrap.prepared import prepare
+from tests.support.bootstrap.prepared import prepare
+from tests.support.overview.samples import OVERVIEW
 from tests.unit.doctor.conftest import GB, GOOD, Ward, bigger
-from tests.unit.overview.samples import OVERVIEW
 
 OK, LOOK, BAD, UNKNOWN = Outcome.OK, Outcome.LOOK, Outcome.BAD, Outcome.UNKNOWN
 

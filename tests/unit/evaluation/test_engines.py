@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from perturbnet.artifacts import read_pins
-from perturbnet.classifier import CANONICAL
-from perturbnet.classifier.engine import Engine
 from perturbnet.classifier.oracle import FloatOracle
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.errors import DigestMismatch, ModelError
 from perturbnet.evaluation.engines import Judged, PlainEngine, open_network
 from perturbnet.evaluation.networks import Choices, Network, describe_network
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
-from tests.fakes import texture
-from tests.unit.evaluation.pictures import write_weights
+from perturbnet.rules.classification import CANONICAL, Engine
+from perturbnet.runtime.artifacts import read_pins
+from tests.support.evaluation.pictures import write_weights
+from tests.support.fakes import texture
 
 PLAIN = ("test_resnet", "test_vit", "test_convnext")
 COMPILABLE = Choices(size=64, kernel="bicubic", crop_pct="1", mean=("0.5",) * 3, std=("0.5",) * 3)

@@ -13,8 +13,8 @@ from perturbnet.errors import DatasetError, DigestMismatch, LedgerError
 from perturbnet.evaluation.images import FolderSource, Images, Wish, open_images, record_images
 from perturbnet.evaluation.networks import class_finder, no_class
 from perturbnet.evaluation.scanning import Candidate, choose, fit
-from tests.fakes import texture
-from tests.unit.evaluation.pictures import write_folder, write_hostile, write_picture
+from tests.support.evaluation.pictures import write_folder, write_hostile, write_picture
+from tests.support.fakes import texture
 
 CLASSES = ("heron", "otter", "lynx")
 

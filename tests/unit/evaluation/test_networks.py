@@ -12,13 +12,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from perturbnet.artifacts import sha256_file
 from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_classes, imagenet_labels
 from perturbnet.errors import ArtifactMissing, ConfigError, DatasetError, DigestMismatch, ModelError
 from perturbnet.evaluation.networks import Choices, class_finder, describe_network
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
-from tests.hub_server import HubServer
-from tests.unit.evaluation.pictures import write_weights
+from perturbnet.runtime.artifacts import sha256_file
+from tests.support.evaluation.pictures import write_weights
+from tests.support.hub_server import HubServer
 
 NAMES = ("a", "b", "c", "d")
 HUB_NAME = "models--timm--test_resnet.r160_in1k"

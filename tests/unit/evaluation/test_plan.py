@@ -13,7 +13,7 @@ from perturbnet.evaluation.attackers import Budget, open_attackers
 from perturbnet.evaluation.plan import Plan, read_plan, record_plan
 from perturbnet.evaluation.run import Request, open_evaluation, prepare
 from perturbnet.evaluation.session import offline_settings
-from tests.unit.evaluation.pictures import write_folder, write_weights
+from tests.support.evaluation.pictures import write_folder, write_weights
 
 FACTS: dict[str, str | int] = {"format": 1, "engine": "float64", "clock": "wall"}
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from perturbnet.attacks import AttackTask
-from perturbnet.audit.rounds import read_rounds
+from perturbnet.certificate.envelope import read_certificate
 from perturbnet.errors import AttackError, DigestMismatch, LedgerLocked
 from perturbnet.evaluation.certifying import certify, verify
 from perturbnet.evaluation.session import Session
 from perturbnet.evaluation.tally import tally_entries
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, GenesisLeaf, ReceiptLeaf
-from perturbnet.outputs.certificate.envelope import read_certificate
+from perturbnet.rounds.logged import read_rounds
 from perturbnet.transparency.bundle import open_bundle
-from perturbnet.verification import Pixels
-from tests.unit.evaluation.pictures import write_folder, write_picture
-from tests.unit.evaluation.world import Scripted, check, count, finish, opened
-from tests.unit.validator.world import Crash, Faults
+from perturbnet.wire.images import Pixels
+from tests.support.evaluation.pictures import write_folder, write_picture
+from tests.support.evaluation.world import Scripted, check, count, finish, opened
+from tests.support.validator.world import Crash, Faults
 
 
 @pytest.fixture

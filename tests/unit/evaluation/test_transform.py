@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from perturbnet.classifier.preprocessing import matrices
 from perturbnet.errors import ConfigError
 from perturbnet.evaluation.transform import Transform
-from tests.unit.evaluation.pictures import smooth
+from tests.support.evaluation.pictures import smooth
 
 
 @given(height=st.integers(20, 90), width=st.integers(20, 90))

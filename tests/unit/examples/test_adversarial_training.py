@@ -15,11 +15,11 @@ from safetensors.torch import save
 
 import perturbnet
 from examples import adversarial_training as example
-from perturbnet.attack_bench.robust_accuracy import Standing
+from perturbnet.adversarial_dataset.loading import Example
+from perturbnet.attack_comparison.robust_accuracy import Standing
 from perturbnet.classifier.architecture import build_reference
 from perturbnet.classifier.labels import REFERENCE_LABELS
-from perturbnet.outputs.dataset.loading import Example
-from tests.fakes import texture
+from tests.support.fakes import texture
 
 RECIPE = example.Recipe(epochs=2, batch=4)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.ledger import LedgerStore
-from tests.unit.ledger.samples import skip
+from tests.support.ledger.samples import skip
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger import LedgerStore, leaf_hash
-from tests.unit.ledger.samples import skip
+from tests.support.ledger.samples import skip
 
 Damage = Callable[[Path], None]
 

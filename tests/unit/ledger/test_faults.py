@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.errors import PerturbError
-from tests.unit.ledger.faults import CALLS, ROUNDS, Disk, check_acknowledged, replay, run_writer
+from tests.support.ledger.faults import CALLS, ROUNDS, Disk, check_acknowledged, replay, run_writer
 
 TRACED = f"trace={','.join(CALLS)},openat"
 

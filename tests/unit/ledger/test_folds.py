@@ -18,7 +18,7 @@ from perturbnet.ledger.leaves import (
     SubmissionLeaf,
     WeightsLeaf,
 )
-from tests.unit.ledger.samples import (
+from tests.support.ledger.samples import (
     Log,
     certificate,
     metagraph,

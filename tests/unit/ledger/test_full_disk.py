@@ -13,7 +13,7 @@ import pytest
 from perturbnet.errors import LedgerError
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.leaves import SkipLeaf
-from tests.unit.ledger.samples import skip
+from tests.support.ledger.samples import skip
 
 
 def test_full_disk_records_nothing_and_the_store_goes_on(filled: Path) -> None:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from perturbnet import canonical
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger import Leaf, decode_leaf, leaf_hash
 from perturbnet.ledger.leaves import _KINDS, EpochLeaf, MetagraphLeaf, SkipLeaf
-from tests.unit.ledger.samples import KINDS, any_leaf, plain
+from perturbnet.wire import canonical_json
+from tests.support.ledger.samples import KINDS, any_leaf, plain
 
 SKIP = {"kind": "skip", "epoch": 0, "draw": 1, "row": 2, "reason": "torn"}
 
@@ -29,12 +29,12 @@ def test_round_trip(leaf: Leaf) -> None:
     data = leaf.encode()
     assert decode_leaf(data) == leaf
     assert decode_leaf(data).encode() == data
-    assert canonical.decode(data)["kind"] == leaf.kind  # type: ignore[call-overload, index]
+    assert canonical_json.decode(data)["kind"] == leaf.kind  # type: ignore[call-overload, index]
 
 
 @given(st.sampled_from(KINDS).flatmap(any_leaf))
 def test_the_quick_way_writes_what_the_general_encoder_writes(leaf: Leaf) -> None:
-    assert leaf.encode() == canonical.encode({"kind": leaf.kind, **asdict(leaf)})
+    assert leaf.encode() == canonical_json.encode({"kind": leaf.kind, **asdict(leaf)})
 
 
 @given(st.text(st.characters(), max_size=30))
@@ -42,8 +42,8 @@ def test_the_quick_way_escapes_as_the_general_encoder_does(reason: str) -> None:
     """Any text, lone surrogates too."""
     leaf = SkipLeaf(0, 1, 2, reason)
     try:
-        expected = canonical.encode({"kind": "skip", **asdict(leaf)})
-    except canonical.NotCanonical:
+        expected = canonical_json.encode({"kind": "skip", **asdict(leaf)})
+    except canonical_json.NotCanonical:
         with pytest.raises(LedgerError, match="lone surrogate"):
             leaf.encode()
         return
@@ -82,18 +82,18 @@ def test_hash_is_rfc_6962s() -> None:
 )
 def test_refused_on_reading(change: dict[str, Any], said: str) -> None:
     with pytest.raises(LedgerCorrupt, match=said):
-        decode_leaf(canonical.encode({**SKIP, **change}))
+        decode_leaf(canonical_json.encode({**SKIP, **change}))
 
 
 def test_missing_field_refused() -> None:
     with pytest.raises(LedgerCorrupt, match="expected the fields"):
-        decode_leaf(canonical.encode({name: SKIP[name] for name in SKIP if name != "row"}))
+        decode_leaf(canonical_json.encode({name: SKIP[name] for name in SKIP if name != "row"}))
 
 
 @pytest.mark.parametrize("value", [[], "skip", 5, None, True, {}])
 def test_what_is_no_leaf_refused(value: Any) -> None:
     with pytest.raises(LedgerCorrupt, match="unknown kind"):
-        decode_leaf(canonical.encode(value))
+        decode_leaf(canonical_json.encode(value))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from perturbnet.ledger.leaves import (
     SegmentLeaf,
     SkipLeaf,
 )
-from tests.unit.ledger.samples import (
+from tests.support.ledger.samples import (
     Log,
     epoch,
     refuse,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import canonical
 from perturbnet.errors import LedgerCorrupt, LedgerError
 from perturbnet.ledger import LedgerStore, fold
 from perturbnet.ledger import database as ledger_database
 from perturbnet.ledger.leaves import CertificateLeaf, EpochLeaf, Leaf, SkipLeaf
 from perturbnet.ledger.schema import FIRST_VERSION, SCHEMA, Schema
 from perturbnet.ledger.snapshots import describe_state
-from tests.unit.ledger.samples import KINDS, SECRET, skip
+from perturbnet.wire import canonical_json
+from tests.support.ledger.samples import KINDS, SECRET, skip
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "ledger"
 ROOTS = {2: "e34057d146cf2c240fce185aacb5f3276a6e1569e704a967fad90397f14d448b"}
@@ -63,7 +63,7 @@ def test_a_file_of_a_released_schema_opens_with_all_that_it_holds(
         store.verify()
         entries = list(store.entries())
         assert store.root().hex() == ROOTS[version]
-        assert canonical.digest(describe_state(fold(entries))) == STATES[version]
+        assert canonical_json.digest(describe_state(fold(entries))) == STATES[version]
         assert {type(entry.leaf) for entry in entries} == set(KINDS) - LATER[version]
         secrets = [store.secret_of(entry.position) for entry in entries if isinstance(entry.leaf, EpochLeaf)]
         assert secrets == [SECRET]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perturbnet import canonical
 from perturbnet.errors import LedgerError
 from perturbnet.ledger import LedgerState, LedgerStore, fold
 from perturbnet.ledger.snapshots import load_snapshot, save_snapshot
-from tests.unit.ledger.samples import Log, random_log, random_log_step
+from perturbnet.wire import canonical_json
+from tests.support.ledger.samples import Log, random_log, random_log_step
 
 
 def closed_log(seed: int, length: int) -> Log:
@@ -67,8 +67,8 @@ def kept(tmp_path: Path) -> tuple[Path, LedgerStore]:
 def _forge(path: Path, **changes: object) -> None:
     value = json.loads(path.read_bytes())
     value["content"] |= changes
-    value["digest"] = canonical.digest(value["content"])
-    path.write_bytes(canonical.encode(value))
+    value["digest"] = canonical_json.digest(value["content"])
+    path.write_bytes(canonical_json.encode(value))
 
 
 _DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -14,7 +14,7 @@ from perturbnet.errors import LedgerCorrupt, LedgerError, LedgerLocked
 from perturbnet.ledger import ArrivalRow, LedgerStore, fold
 from perturbnet.ledger.leaves import SkipLeaf
 from perturbnet.ledger.schema import APPLICATION_ID
-from tests.unit.ledger.samples import SECRET, epoch, plain, random_log, skip
+from tests.support.ledger.samples import SECRET, epoch, plain, random_log, skip
 
 
 def arrival(challenge: int, uid: int, *, body: str = "", reject: str = "ok") -> ArrivalRow:

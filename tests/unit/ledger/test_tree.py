@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import merkle
 from perturbnet.errors import LedgerCorrupt, LedgerError
-from perturbnet.ledger import LedgerStore
+from perturbnet.ledger import LedgerStore, merkle
 from perturbnet.ledger.leaves import MAX_LEAF_BYTES
-from tests.unit.ledger.samples import SECRET, epoch, plain, random_log, skip
+from tests.support.ledger.samples import SECRET, epoch, plain, random_log, skip
 
 LEAVES = [skip(number) for number in range(70_000)]
 

@@ -9,8 +9,8 @@ import pytest
 
 from perturbnet.classifier.oracle import Floats, MarginQuestion
 from perturbnet.miner.calibration import MOST_IMAGES, PASS_LIMIT_S, SHAPE, Costs, measure_costs
-from tests.fakes import BlockEngine, VirtualClock
-from tests.unit.miner.worlds import JointOracle
+from tests.support.fakes import BlockEngine, VirtualClock
+from tests.support.miner.worlds import JointOracle
 
 
 class Priced(JointOracle):

@@ -12,8 +12,9 @@ import pytest
 from perturbnet.classifier.oracle import Floats
 from perturbnet.errors import AttackError
 from perturbnet.miner.passes import Client, ModelThread, SharedEngine, SharedOracle
-from tests.fakes import BlockEngine, Pixels, texture
-from tests.unit.miner.worlds import CLEAN, JointOracle
+from perturbnet.wire.images import Pixels
+from tests.support.fakes import BlockEngine, texture
+from tests.support.miner.worlds import CLEAN, JointOracle
 
 OTHER = texture("other", 60, 50)
 

@@ -13,21 +13,21 @@ import pytest
 
 from perturbnet.attacks import AttackResult, AttackTask, Deadline
 from perturbnet.attacks.pgd import AscendingPgd
-from perturbnet.classifier import Classification
 from perturbnet.errors import Reject
-from perturbnet.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
 from perturbnet.miner.service import REMEMBERED_TASKS, MinerService
-from perturbnet.protocol import (
+from perturbnet.rules.classification import Classification
+from perturbnet.rules.verification import Task, verify
+from perturbnet.transport import SignedMessage
+from perturbnet.wire.images import Pixels, decode_base64, decode_png, encode_base64, encode_png, pixel_digest
+from perturbnet.wire.messages import (
     Acknowledgement,
     AttackChallenge,
     AttackResponse,
     encode,
     response_limit_bytes,
 )
-from perturbnet.transport import SignedMessage
-from perturbnet.verification import Task, verify
-from tests.fakes import MAGENTA, RULES, BlockEngine, Pixels, VirtualClock, texture
-from tests.unit.miner.worlds import CLEAN, TIMEOUT_S, JointOracle, Scripted, challenge
+from tests.support.fakes import MAGENTA, RULES, BlockEngine, VirtualClock, texture
+from tests.support.miner.worlds import CLEAN, TIMEOUT_S, JointOracle, Scripted, challenge
 
 RESERVE_S = 0.25
 

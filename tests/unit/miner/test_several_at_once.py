@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from perturbnet.attacks import AttackResult, AttackTask, Deadline, Oracle
-from perturbnet.clock import SystemClock
-from perturbnet.images import decode_base64, decode_png
 from perturbnet.miner.service import MOST_WAITING, MinerService
-from perturbnet.protocol import AttackResponse
-from tests.fakes import BlockEngine, Pixels, flip
-from tests.unit.miner.worlds import CLEAN, Gate, JointOracle, Stubborn, challenge, patient
+from perturbnet.runtime.clock import SystemClock
+from perturbnet.wire.images import Pixels, decode_base64, decode_png
+from perturbnet.wire.messages import AttackResponse
+from tests.support.fakes import BlockEngine, flip
+from tests.support.miner.worlds import CLEAN, Gate, JointOracle, Stubborn, challenge, patient
 
 TIMEOUT_S = 1.5
 RESERVE_S = 0.25

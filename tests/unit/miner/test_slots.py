@@ -9,7 +9,7 @@ import pytest
 
 from perturbnet.errors import AttackError
 from perturbnet.miner.slots import Slots
-from tests.fakes import VirtualClock
+from tests.support.fakes import VirtualClock
 
 
 @dataclass(eq=False)

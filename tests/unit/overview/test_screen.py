@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from perturbnet.display.text import printable
 from perturbnet.overview import HealthView, Overview
-from perturbnet.overview.screen import ago, printable, render_overview
-from tests.unit.overview.samples import ANSWER, HOSTILE, HOTKEY, OVERVIEW, ROUND, STANDING
+from perturbnet.overview.screen import ago, render_overview
+from tests.support.overview.samples import ANSWER, HOSTILE, HOTKEY, OVERVIEW, ROUND, STANDING
 
 
 def screen(overview: Overview, width: int = 100) -> str:

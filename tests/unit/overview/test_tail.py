@@ -11,8 +11,8 @@ from perturbnet.ledger import Entry, fold
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.overview import Tail
 from perturbnet.overview.tail import KEEP_ROUNDS
-from tests.unit.ledger.samples import plain
-from tests.unit.validator.world import copycat, good, junk, make_world, silent
+from tests.support.ledger.samples import plain
+from tests.support.validator.world import copycat, good, junk, make_world, silent
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from perturbnet.miner.numbers import Answered
 from perturbnet.miner.service import MinerService
 from perturbnet.telemetry import Mirror
 from perturbnet.validator.watch import Watch
-from tests.fakes import BlockEngine, VirtualClock
-from tests.unit.miner.worlds import JointOracle
-from tests.unit.validator.world import make_world
+from tests.support.fakes import BlockEngine, VirtualClock
+from tests.support.miner.worlds import JointOracle
+from tests.support.validator.world import make_world
 
 FOLDER = Path(__file__).resolve().parents[3] / "packaging" / "grafana"
 ROLES = ("miner", "validator")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.transparency.publishing import publish
-from tests.unit.transparency.logs import SignedLog, signed_log
+from tests.support.transparency.logs import SignedLog, signed_log
 
 
 @pytest.fixture

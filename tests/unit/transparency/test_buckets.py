@@ -15,8 +15,8 @@ from perturbnet.transparency.buckets import IMMUTABLE, TRIES_AFTER_THE_FIRST, Bu
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import publish, published_checkpoint, unpublish_blobs
-from tests.s3_server import Cut, Fault, Refuse, S3Server, Short
-from tests.unit.transparency.logs import SignedLog, signed_log
+from tests.support.s3_server import Cut, Fault, Refuse, S3Server, Short
+from tests.support.transparency.logs import SignedLog, signed_log
 
 PLACE = "s3://logs/a/log"
 

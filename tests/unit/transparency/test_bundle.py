@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perturbnet import canonical, merkle
 from perturbnet.errors import BundleError, BundleMissing, BundleTampered, LedgerForked, NoteError
+from perturbnet.ledger import merkle
 from perturbnet.ledger.leaves import GenesisLeaf
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import Limits, blob_path, open_bundle
@@ -20,8 +20,9 @@ from perturbnet.transparency.delegation import check_owner
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transparency.publishing import publish
 from perturbnet.transparency.tiles import encode_entries
-from tests.unit.ledger.samples import skip
-from tests.unit.transparency.logs import NETUID, SignedLog, hotkey, log_key
+from perturbnet.wire import canonical_json
+from tests.support.ledger.samples import skip
+from tests.support.transparency.logs import NETUID, SignedLog, hotkey, log_key
 
 
 def test_it_comes_back(published: SignedLog) -> None:
@@ -188,7 +189,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], None], type[BundleError | NoteError], 
     "anchors of another form": (_put("anchors.json", b'[{"block":1}]'), BundleError, "an anchor is"),
     "anchors not canonical": (_put("anchors.json", b"[ ]"), BundleError, "anchors.json"),
     "anchor of another magic": (
-        _put("anchors.json", canonical.encode([{"block": 1, "payload": "00" * 80}])),
+        _put("anchors.json", canonical_json.encode([{"block": 1, "payload": "00" * 80}])),
         BundleError,
         "begins with",
     ),

@@ -9,8 +9,8 @@ from perturbnet.errors import NoteError
 from perturbnet.ledger.leaves import GenesisLeaf
 from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
 from perturbnet.transparency.delegation import build_genesis, build_key_leaf, read_authority
-from tests.unit.ledger.samples import skip
-from tests.unit.transparency.logs import NETUID, hotkey, log_key
+from tests.support.ledger.samples import skip
+from tests.support.transparency.logs import NETUID, hotkey, log_key
 
 ALICE = hotkey("alice")
 KEY = log_key("1", ALICE)

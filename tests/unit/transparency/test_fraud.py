@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perturbnet import canonical, merkle
 from perturbnet.errors import BundleError, NoteError
-from perturbnet.identity import Keypair
-from perturbnet.ledger import Leaf
+from perturbnet.ledger import Leaf, merkle
 from perturbnet.transparency.checkpoints import Checkpoint, encode_hash, sign_checkpoint
 from perturbnet.transparency.delegation import build_genesis
 from perturbnet.transparency.fraud import Statement, find_conflict, verify_fraud_proof, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
-from tests.unit.ledger.samples import skip
-from tests.unit.transparency.logs import NETUID, hotkey, log_key
+from perturbnet.wire import canonical_json
+from perturbnet.wire.keys import Keypair
+from tests.support.ledger.samples import skip
+from tests.support.transparency.logs import NETUID, hotkey, log_key
 
 ALICE = hotkey("alice")
 KEY = log_key("1", ALICE)
@@ -67,14 +67,14 @@ def test_an_honest_log_cannot_be_accused() -> None:
     hashes = merkle.consistency_proof(5, 7, subtree(longer))
     value["hashes"] = [encode_hash(item) for item in hashes]
     with pytest.raises(BundleError, match="begins with the smaller"):
-        verify_fraud_proof(canonical.encode(value))
+        verify_fraud_proof(canonical_json.encode(value))
     value["second"] = value["first"]
     with pytest.raises(BundleError, match="the same: nothing is proven"):
-        verify_fraud_proof(canonical.encode(value))
+        verify_fraud_proof(canonical_json.encode(value))
 
 
 def _with(**changes: object) -> bytes:
-    return canonical.encode({**json.loads(PROOF), **changes})
+    return canonical_json.encode({**json.loads(PROOF), **changes})
 
 
 BOB, BOB_KEY = hotkey("bob"), log_key("1", hotkey("bob"))

@@ -22,8 +22,8 @@ from perturbnet.transparency.publishing import (
     published_checkpoint,
     unpublish_blobs,
 )
-from tests.unit.ledger.samples import skip
-from tests.unit.transparency.logs import SignedLog, signed_log
+from tests.support.ledger.samples import skip
+from tests.support.transparency.logs import SignedLog, signed_log
 
 
 class Cut(Exception):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perturbnet import merkle
 from perturbnet.errors import BundleError, BundleTampered
+from perturbnet.ledger import merkle
 from perturbnet.transparency.tiles import (
     Tile,
     TileTree,

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import merkle
 from perturbnet.errors import LedgerForked, NoteError
+from perturbnet.ledger import merkle
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.delegation import read_authority
 from perturbnet.transparency.fraud import verify_fraud_proof
 from perturbnet.transparency.notes import Kind, Note, SigningKey, parse_note
 from perturbnet.transparency.publishing import publish
 from perturbnet.transparency.witnessing import Request, Witness
-from tests.fakes import VirtualClock
-from tests.unit.ledger.samples import skip
-from tests.unit.transparency.logs import SignedLog, signed_log
+from tests.support.fakes import VirtualClock
+from tests.support.ledger.samples import skip
+from tests.support.transparency.logs import SignedLog, signed_log
 
 
 @pytest.fixture

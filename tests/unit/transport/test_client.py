@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from perturbnet import protocol
 from perturbnet.errors import Reject
 from perturbnet.transport import Arrival, Query
-from tests.unit.transport.peers import (
+from perturbnet.wire import messages
+from tests.support.transport.peers import (
     IMAGE,
     MINER,
     PIXELS,
@@ -35,7 +35,7 @@ from tests.unit.transport.peers import (
 
 pytestmark = pytest.mark.anyio
 
-GOOD = protocol.encode(answer())
+GOOD = messages.encode(answer())
 
 
 async def test_an_honest_answer() -> None:
@@ -71,7 +71,7 @@ async def test_a_refusal_of_the_real_server_says_why(tmp_path: Path) -> None:
 
 
 async def test_no_image_is_said_honestly() -> None:
-    body = protocol.encode(answer(image=None))
+    body = messages.encode(answer(image=None))
     arrival = await ask(replying(body, pixels_sha256=None))
     assert (arrival.reject, arrival.detail) == (Reject.NO_IMAGE, "none found")
     assert arrival.body == body

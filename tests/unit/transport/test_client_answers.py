@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from perturbnet import protocol
 from perturbnet.errors import Reject
 from perturbnet.transport import ClientLimits, Query
-from tests.unit.transport.peers import (
+from perturbnet.wire import messages
+from tests.support.transport.peers import (
     Received,
     Script,
     answer,
@@ -29,7 +29,7 @@ from tests.unit.transport.peers import (
 
 pytestmark = pytest.mark.anyio
 
-GOOD = protocol.encode(answer())
+GOOD = messages.encode(answer())
 
 # Sizes.
 

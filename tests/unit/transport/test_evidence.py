@@ -11,11 +11,11 @@ from bittensor import http_auth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perturbnet import protocol
 from perturbnet.errors import AuthenticationError
 from perturbnet.transport import SignedMessage, parse_signed, verify_signed
 from perturbnet.transport.server import Handlers
-from tests.unit.transport.peers import (
+from perturbnet.wire import messages
+from tests.support.transport.peers import (
     MINER,
     STRANGER,
     VALIDATOR,
@@ -86,12 +86,12 @@ def test_too_long_a_message_is_not_parsed() -> None:
 async def test_the_server_hands_on_what_can_be_verified_again(tmp_path: Path) -> None:
     seen: list[SignedMessage] = []
 
-    async def keep(_message: protocol.Acknowledgement, signed: SignedMessage) -> None:
+    async def keep(_message: messages.Acknowledgement, signed: SignedMessage) -> None:
         seen.append(signed)
 
-    body = protocol.encode(acknowledgement())
+    body = messages.encode(acknowledgement())
     async with serving(tmp_path, handlers=Handlers(Seen().challenge, keep)) as server:
-        request = signed_request(body, path=protocol.ACKNOWLEDGEMENT_PATH)
+        request = signed_request(body, path=messages.ACKNOWLEDGEMENT_PATH)
         assert (await send(server.port, request))[0] == 200
     assert verify_signed(parse_signed(seen[0].encode())) > 0
     assert json.loads(seen[0].body)["leaf"] == 41

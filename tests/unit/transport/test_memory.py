@@ -13,7 +13,7 @@ from starlette.requests import Request
 from perturbnet.errors import Reject
 from perturbnet.transport import ClientLimits, intake
 from perturbnet.transport.exchange import _Incoming
-from tests.unit.transport.peers import Script, ask, http, replying, writing
+from tests.support.transport.peers import Script, ask, http, replying, writing
 
 pytestmark = pytest.mark.anyio
 

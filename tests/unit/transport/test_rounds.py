@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import protocol
-from perturbnet.clock import SystemClock
 from perturbnet.errors import Reject, TransportError
+from perturbnet.runtime.clock import SystemClock
 from perturbnet.transport import Arrival, ClientLimits, Query
-from tests.unit.transport.peers import (
+from perturbnet.wire import messages
+from tests.support.transport.peers import (
     MINER,
     STRANGER,
     VALIDATOR,
@@ -33,7 +33,7 @@ from tests.unit.transport.peers import (
 
 pytestmark = pytest.mark.anyio
 
-GOOD = protocol.encode(answer())
+GOOD = messages.encode(answer())
 
 
 async def a_byte_at_a_time(received: Received, writer: asyncio.StreamWriter) -> None:

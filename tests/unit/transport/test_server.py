@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from bittensor import http_auth, sp_core
 
-from perturbnet import identity, protocol
-from perturbnet.protocol import AttackChallenge, AttackResponse
 from perturbnet.transport import MetagraphPermits, NonceStore
-from tests.unit.transport.peers import (
+from perturbnet.wire import keys, messages
+from perturbnet.wire.messages import AttackChallenge, AttackResponse
+from tests.support.transport.peers import (
     MINER,
     NETUID,
     PIXELS,
@@ -50,16 +50,16 @@ async def test_a_permitted_validator_is_answered_with_a_signature(tmp_path: Path
     assert head.startswith(b"HTTP/1.1 200 ")
     assert headers["connection"] == "close"
     assert headers["x-perturb-protocol"] == "2"
-    payload = protocol.response_payload(
+    payload = messages.response_payload(
         netuid=NETUID,
         validator=VALIDATOR.ss58_address,
         challenge_id="c" * 64,
         nonce=str(nonce),
-        body_sha256=protocol.body_digest(body),
+        body_sha256=messages.body_digest(body),
         pixels_sha256=PIXELS,
     )
     signature = bytes.fromhex(headers["x-perturb-signature"].removeprefix("0x"))
-    assert identity.verify(MINER.ss58_address, protocol.RESPONSE_DOMAIN, payload, signature)
+    assert keys.verify(MINER.ss58_address, messages.RESPONSE_DOMAIN, payload, signature)
     [(message, caller, received_s)] = seen.challenges
     assert message == challenge()
     assert caller == VALIDATOR.ss58_address
@@ -68,7 +68,7 @@ async def test_a_permitted_validator_is_answered_with_a_signature(tmp_path: Path
 
 
 async def test_a_tampered_body(tmp_path: Path) -> None:
-    body = protocol.encode(challenge())
+    body = messages.encode(challenge())
     async with serving(tmp_path) as server:
         status, said = await send(
             server.port, request(body.replace(b"0.0731", b"0.0732"), signed_headers(body))
@@ -97,11 +97,11 @@ async def test_a_request_signed_for_something_else(
 
 
 async def test_a_signature_for_the_other_path(tmp_path: Path) -> None:
-    body = protocol.encode(challenge())
-    headers = signed_headers(body, path=protocol.ACKNOWLEDGEMENT_PATH)
+    body = messages.encode(challenge())
+    headers = signed_headers(body, path=messages.ACKNOWLEDGEMENT_PATH)
     async with serving(tmp_path) as server:
         assert (await send(server.port, request(body, headers)))[0] == 401
-        assert (await send(server.port, request(body, headers, path=protocol.CHALLENGE_PATH + "?a=1")))[
+        assert (await send(server.port, request(body, headers, path=messages.CHALLENGE_PATH + "?a=1")))[
             0
         ] == 401
 
@@ -120,14 +120,14 @@ async def test_a_signature_for_the_other_path(tmp_path: Path) -> None:
     ],
 )
 async def test_malformed_signature_headers(tmp_path: Path, change: dict[str, str]) -> None:
-    body = protocol.encode(challenge())
+    body = messages.encode(challenge())
     async with serving(tmp_path) as server:
         status, _ = await send(server.port, request(body, {**signed_headers(body), **change}))
     assert status == 401
 
 
 async def test_a_repeated_signature_header(tmp_path: Path) -> None:
-    body = protocol.encode(challenge())
+    body = messages.encode(challenge())
     headers = signed_headers(body)
     async with serving(tmp_path) as server:
         twice = request(body, {**headers, "x-bittensor-nonce": headers[http_auth.HEADER_NONCE]})
@@ -154,7 +154,7 @@ async def test_one_key_has_one_name(tmp_path: Path) -> None:
 async def test_no_signature_at_all(tmp_path: Path) -> None:
     seen = Seen()
     async with serving(tmp_path, handlers=seen.handlers()) as server:
-        assert (await send(server.port, request(protocol.encode(challenge()), {})))[0] == 401
+        assert (await send(server.port, request(messages.encode(challenge()), {})))[0] == 401
     assert not seen.challenges
 
 
@@ -227,7 +227,7 @@ async def test_a_handler_has_the_challenge_s_time(tmp_path: Path) -> None:
         await asyncio.sleep(5)
         return answer(message.task_id)
 
-    body = protocol.encode(challenge(timeout_ms=200))
+    body = messages.encode(challenge(timeout_ms=200))
     async with serving(tmp_path, handlers=handlers(slow)) as server:
         started_s = time.monotonic()
         assert (await send(server.port, signed_request(body)))[0] == 504
@@ -247,7 +247,7 @@ async def test_a_sender_who_leaves_ends_the_work(tmp_path: Path) -> None:
 
     async with serving(tmp_path, handlers=handlers(work)) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(signed_request(protocol.encode(challenge(timeout_ms=60_000))))
+        writer.write(signed_request(messages.encode(challenge(timeout_ms=60_000))))
         await asyncio.wait_for(begun.wait(), 5)
         writer.close()
         await asyncio.wait_for(ended.wait(), 5)
@@ -257,11 +257,11 @@ async def test_a_sender_who_leaves_ends_the_work(tmp_path: Path) -> None:
 
 async def test_an_acknowledgement_arrives(tmp_path: Path) -> None:
     seen = Seen()
-    body = protocol.encode(acknowledgement())
+    body = messages.encode(acknowledgement())
     async with serving(tmp_path, handlers=seen.handlers()) as server:
-        assert await send(server.port, signed_request(body, path=protocol.ACKNOWLEDGEMENT_PATH)) == (
+        assert await send(server.port, signed_request(body, path=messages.ACKNOWLEDGEMENT_PATH)) == (
             200,
             "{}",
         )
-        assert (await send(server.port, signed_request(b"{}", path=protocol.ACKNOWLEDGEMENT_PATH)))[0] == 400
+        assert (await send(server.port, signed_request(b"{}", path=messages.ACKNOWLEDGEMENT_PATH)))[0] == 400
     assert seen.acknowledgements == [(acknowledgement(), VALIDATOR.ss58_address)]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from perturbnet.errors import PortInUse, TransportError
-from perturbnet.protocol import AttackChallenge, AttackResponse
 from perturbnet.transport import MetagraphPermits, NonceStore, Server
-from tests.unit.transport.peers import (
+from perturbnet.wire.messages import AttackChallenge, AttackResponse
+from tests.support.transport.peers import (
     MINER,
     NETUID,
     Metagraph,

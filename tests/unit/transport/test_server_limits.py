@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet import protocol
-from perturbnet.protocol import AttackChallenge, AttackResponse
 from perturbnet.transport import ServerLimits
-from tests.unit.transport.peers import (
+from perturbnet.wire import messages
+from perturbnet.wire.messages import AttackChallenge, AttackResponse
+from tests.support.transport.peers import (
     STRANGER,
     challenge,
     handlers,
@@ -50,7 +50,7 @@ async def test_a_chunked_body_above_the_cap_is_refused_while_it_is_read(tmp_path
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "br", "identity, gzip"])
 async def test_encoded_bodies_are_refused(tmp_path: Path, name: str) -> None:
-    body = gzip.compress(protocol.encode(challenge()))
+    body = gzip.compress(messages.encode(challenge()))
     async with serving(tmp_path) as server:
         status, _ = await send(server.port, request(body, {"Content-Encoding": name, **signed_headers(body)}))
     assert status == 415

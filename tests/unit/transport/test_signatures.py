@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from bittensor import http_auth, sp_core
 
-from perturbnet import protocol
 from perturbnet.transport.signatures import SCHEME, sign_request
-from tests.unit.transport.peers import MINER, STRANGER, VALIDATOR
+from perturbnet.wire import messages
+from tests.support.transport.peers import MINER, STRANGER, VALIDATOR
 
 BODY, PATH, NONCE_NS = b'{"a":1}', "/AttackChallenge", 1_800_000_000_000_000_000
 
@@ -16,7 +16,7 @@ def headers() -> dict[str, str]:
     return sign_request(
         VALIDATOR,
         path=PATH,
-        body_sha256=protocol.body_digest(BODY),
+        body_sha256=messages.body_digest(BODY),
         receiver=MINER.ss58_address,
         nonce_ns=NONCE_NS,
     )

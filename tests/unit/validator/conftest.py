@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.chain import LocalChain
-from tests.unit.validator.publications import RULES, make_chain
+from tests.support.validator.publications import RULES, make_chain
 
 
 @pytest.fixture

@@ -14,14 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from perturbnet.cli import main
-from perturbnet.clock import SystemClock
 from perturbnet.config import load_settings
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError
 from perturbnet.ledger import LedgerStore
+from perturbnet.ledger.journal import LEDGER_FILE, Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, SkipLeaf
+from perturbnet.runtime.clock import SystemClock
 from perturbnet.telemetry import open_mirror
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor
 from perturbnet.transparency.log_key import create_log_key
+from perturbnet.transparency.signing import begin_log
 from perturbnet.validator.backups import (
     REQUEST,
     draws_to_skip,
@@ -29,13 +31,11 @@ from perturbnet.validator.backups import (
     read_backup,
     write_backup,
 )
-from perturbnet.validator.journal import LEDGER_FILE, Journal
 from perturbnet.validator.publication import take_up_anchor
-from perturbnet.validator.signing import begin_log
 from perturbnet.validator.state_check import check_state
 from perturbnet.validator.watch import Watch
-from tests.fakes import MemorySource
-from tests.unit.validator.world import NETUID, World, make_world
+from tests.support.fakes import MemorySource
+from tests.support.validator.world import NETUID, World, make_world
 
 
 @pytest.fixture

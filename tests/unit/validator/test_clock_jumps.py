@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SubmissionLeaf
-from tests.fakes import VirtualClock
-from tests.unit.audit.honest import live
-from tests.unit.validator.world import World, make_world
+from tests.support.audit.honest import live
+from tests.support.fakes import VirtualClock
+from tests.support.validator.world import World, make_world
 
 DAY_S = 86_400
 

@@ -17,7 +17,7 @@ from perturbnet.ledger.leaves import (
     SubmissionLeaf,
     WeightsLeaf,
 )
-from tests.unit.validator.world import Crash, World, good, junk, make_world, receipts_of, silent
+from tests.support.validator.world import Crash, World, good, junk, make_world, receipts_of, silent
 
 ROUNDS = 2
 REPEATED = range(59, 88)  # the second round asks and judges by the first one's steps

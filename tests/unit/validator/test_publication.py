@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from perturbnet.chain import LocalChain
-from perturbnet.deltas import MAGIC
 from perturbnet.errors import ChainTimeout, LedgerForked
+from perturbnet.ledger.journal import Journal
 from perturbnet.transparency.anchors import (
     NO_PREVIOUS,
     Anchor,
@@ -25,11 +25,11 @@ from perturbnet.transparency.anchors import (
 )
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.places import Folder
-from perturbnet.validator.journal import Journal
 from perturbnet.validator.publication import Horizon, Publication, forget_old_deltas
-from tests.unit.ledger.samples import started
-from tests.unit.transparency.logs import hotkey
-from tests.unit.validator.publications import NOW, RULES, day, live, make_chain, on_chain, write
+from perturbnet.wire.deltas import MAGIC
+from tests.support.ledger.samples import started
+from tests.support.transparency.logs import hotkey
+from tests.support.validator.publications import NOW, RULES, day, live, make_chain, on_chain, write
 
 # What is old enough
 
@@ -211,7 +211,7 @@ def test_orphans_of_a_crash_are_swept_on_opening(tmp_path: Path) -> None:
 
 
 def test_anchors_of_another_form_are_not_ours() -> None:
-    from perturbnet.chain import Commitment
+    from perturbnet.rules.subnet import Commitment
 
     assert read_commitment(None) is None
     for fields in ((), (b"x" * 80,), (b"short",), (Anchor(1, 2, bytes(32), bytes(32)).payload()[:-1],)):

@@ -16,9 +16,9 @@ from perturbnet.ledger.leaves import (
     ChallengeLeaf,
     EpochLeaf,
 )
-from perturbnet.validator.receipts import read_terms
-from tests.fakes import BlockEngine, MemorySource
-from tests.unit.validator.world import (
+from perturbnet.rounds.acknowledgements import read_terms
+from tests.support.fakes import BlockEngine, MemorySource
+from tests.support.validator.world import (
     Validator,
     copycat,
     good,

@@ -14,8 +14,6 @@ from perturbnet.errors import (
     LedgerError,
     Reject,
 )
-from perturbnet.freshness import Freshness, apply_freshness
-from perturbnet.images import decode_base64, decode_png, pixel_digest
 from perturbnet.ledger import BlobStore, fold
 from perturbnet.ledger.leaves import (
     ChallengeLeaf,
@@ -23,13 +21,15 @@ from perturbnet.ledger.leaves import (
     MetagraphLeaf,
     ReceiptLeaf,
 )
-from perturbnet.protocol import response_limit_bytes
-from perturbnet.receipts import build_task
-from perturbnet.scoring import score_verdict
-from perturbnet.validator.receipts import describe, read_terms
-from perturbnet.verification import verify
-from tests.fakes import BlockEngine, MemorySource
-from tests.unit.validator.world import (
+from perturbnet.rounds.acknowledgements import describe, read_terms
+from perturbnet.rounds.receipts import build_task
+from perturbnet.rules.freshness import Freshness, apply_freshness
+from perturbnet.rules.scoring import score_verdict
+from perturbnet.rules.verification import verify
+from perturbnet.wire.images import decode_base64, decode_png, pixel_digest
+from perturbnet.wire.messages import response_limit_bytes
+from tests.support.fakes import BlockEngine, MemorySource
+from tests.support.validator.world import (
     Validator,
     World,
     copycat,
@@ -178,7 +178,7 @@ def test_a_miner_that_never_takes_its_acknowledgement_does_not_hold_up_the_round
 def test_a_segment_s_key_is_published_with_the_receipts_that_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("perturbnet.validator.draws", "perturbnet.traversal"):
+    for module in ("perturbnet.rounds.draws", "perturbnet.rules.traversal"):
         monkeypatch.setattr(f"{module}.SEGMENT_DRAWS", 2)
     world = make_world(tmp_path, miners=1)
     for _ in range(2):

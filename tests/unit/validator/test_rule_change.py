@@ -11,13 +11,13 @@ import pytest
 
 from perturbnet.config import load_settings
 from perturbnet.ledger import Entry
+from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
-from perturbnet.validator import startup
-from perturbnet.validator.journal import Journal
-from perturbnet.validator.posing import RoundPolicy
+from perturbnet.rounds.policy import RoundPolicy, build_policy, build_rules_leaf
+from perturbnet.rules.from_settings import build_rules
 from perturbnet.validator.rule_change import RuleChange, read_policy
-from tests.unit.validator.weights import set_weights
-from tests.unit.validator.world import World, make_world
+from tests.support.validator.weights import set_weights
+from tests.support.validator.world import World, make_world
 
 BEGINS = 50
 NEWER = {"PERTURB_RULES_VERSION": "2", "PERTURB_MIN_SSIM": "0.99", "PERTURB_K_MINERS": "2",
@@ -25,10 +25,10 @@ NEWER = {"PERTURB_RULES_VERSION": "2", "PERTURB_MIN_SSIM": "0.99", "PERTURB_K_MI
 
 
 def policy_of(world: World, **changed: str) -> tuple[RoundPolicy, RulesLeaf]:
-    """What settings say, as `neurons.validator` builds it."""
+    """What settings say, as `validator.main` builds it."""
     settings = load_settings({**world._settings(), **changed}).settings
-    policy = startup.build_policy(settings, startup.build_rules(settings), world.fingerprint)
-    return policy, startup.build_rules_leaf(settings, policy, block=BEGINS)
+    policy = build_policy(settings, build_rules(settings), world.fingerprint)
+    return policy, build_rules_leaf(settings, policy, block=BEGINS)
 
 
 async def play(world: World, change: bool) -> None:

@@ -15,12 +15,12 @@ import pytest
 from perturbnet.config import load_settings
 from perturbnet.errors import ChainTimeout, ChainUnavailable, Reject
 from perturbnet.ledger import fold
+from perturbnet.ledger.journal import Journal
 from perturbnet.overview import LiveFeed, Overview
 from perturbnet.telemetry import Mirror
-from perturbnet.validator.journal import Journal
 from perturbnet.validator.watch import Watch, summarise
-from tests.fakes import VirtualClock
-from tests.unit.validator.world import Validator, World, copycat, good, make_world, receipts_of, silent
+from tests.support.fakes import VirtualClock
+from tests.support.validator.world import Validator, World, copycat, good, make_world, receipts_of, silent
 
 
 class Sent(Mirror):

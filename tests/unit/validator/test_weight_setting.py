@@ -13,9 +13,9 @@ import pytest
 
 from perturbnet.chain import Submission, WeightsOnChain
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
-from perturbnet.identity import Keypair
 from perturbnet.validator.weight_setting import DOUBT_BLOCKS, RETRY_BLOCKS
-from tests.unit.validator.weights import (
+from perturbnet.wire.keys import Keypair
+from tests.support.validator.weights import (
     SetWeights,
     fail_after,
     fail_before,
@@ -26,7 +26,7 @@ from tests.unit.validator.weights import (
     set_weights,
     submissions,
 )
-from tests.unit.validator.world import CHAIN_RULES, Crash, copycat, good, make_world
+from tests.support.validator.world import CHAIN_RULES, Crash, copycat, good, make_world
 
 SEALED = replace(CHAIN_RULES, commit_reveal_enabled=True, tempo=1000)
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from perturbnet.chain import Metagraph, Neuron, Rules, Submission
+from perturbnet.chain import Rules, Submission
 from perturbnet.chain.rules import epoch_of
 from perturbnet.errors import ChainRejected, ChainTimeout, ChainUnavailable
-from perturbnet.identity import Keypair
 from perturbnet.ledger.leaves import MetagraphLeaf, SubmissionLeaf, WeightsLeaf
+from perturbnet.rules.subnet import Metagraph, Neuron
 from perturbnet.validator.weight_setting import RETRY_BLOCKS, WeightSetter, find_obstacles, is_time
-from tests.unit.validator.weights import intents, on_chain, play, set_weights, submissions
-from tests.unit.validator.world import CHAIN_RULES, NETUID, World, make_world
+from perturbnet.wire.keys import Keypair
+from tests.support.validator.weights import intents, on_chain, play, set_weights, submissions
+from tests.support.validator.world import CHAIN_RULES, NETUID, World, make_world
 
 TEMPO = 360
 

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp
 from perturbnet.errors import PerturbError
 from perturbnet.overview import Overview, PublishedFeed
 from perturbnet.web import Pictures, Viewer, build_app
-from tests.unit.audit.honest import Honest, live
-from tests.unit.audit.published import publish_honest
-from tests.unit.web.asking import PORT
+from tests.support.audit.honest import Honest, live
+from tests.support.audit.published import publish_honest
+from tests.support.web.asking import PORT
 
 
 @dataclass

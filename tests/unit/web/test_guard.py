@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from perturbnet.web.guard import POLICY
-from tests.unit.web.asking import HOST, ask
+from tests.support.web.asking import HOST, ask
 from tests.unit.web.conftest import Site
 
 PAGES = ["/", "/overview.json", "/style.css", "/nothing", "/rounds/99999"]

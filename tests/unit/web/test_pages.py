@@ -14,8 +14,8 @@ from perturbnet.overview import HealthView, Overview, decode_overview
 from perturbnet.overview.feeds import NotRunning
 from perturbnet.overview.views import AnchorView, WeightsView
 from perturbnet.web.viewer import Viewer
-from tests.fakes import VirtualClock
-from tests.unit.web.asking import ask
+from tests.support.fakes import VirtualClock
+from tests.support.web.asking import ask
 from tests.unit.web.conftest import Site
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}\u202e\x1b[2J"

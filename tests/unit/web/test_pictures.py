@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perturbnet.contact_sheet import enlarge_difference
 from perturbnet.datasets import ImageSource
+from perturbnet.display.contact_sheet import enlarge_difference
 from perturbnet.errors import ArtifactMissing, BundleError, DigestMismatch, PerturbError
-from perturbnet.images import decode_png, pixel_digest
 from perturbnet.overview import AnswerView, RoundView
 from perturbnet.web import Pictures
 from perturbnet.web.pages import best_answers
+from perturbnet.wire.images import decode_png, pixel_digest
 from tests.unit.web.conftest import Site
 
 

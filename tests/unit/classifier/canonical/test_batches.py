@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perturbnet.classifier.canonical.engine import CanonicalEngine
 from perturbnet.classifier.canonical.portable import ACCELERATOR, CACHE, Blocks, PortableArithmetic, blocks_of
-from tests.unit.classifier.canonical.networks import draw_artefact, hostile_images, noise
+from tests.support.classifier.networks import draw_artefact, hostile_images, noise
 
 CPU = torch.device("cpu")
 WAITS = ("item", "_local_scalar_dense")  # the one within inference mode, the other outside

@@ -24,7 +24,7 @@ from perturbnet.classifier.canonical.integer import IntegerEngine
 from perturbnet.classifier.canonical.obligations import SUM_LIMIT, budgets
 from perturbnet.classifier.canonical.quantising import Linear, Norm, choose_exponents, fold, quantise
 from perturbnet.errors import ModelError
-from tests.unit.classifier.canonical.networks import LABELS, SIZE, draw_artefact, draw_network, noise
+from tests.support.classifier.networks import LABELS, SIZE, draw_artefact, draw_network, noise
 
 ROOT = Path(__file__).parents[4]
 
@@ -201,7 +201,7 @@ sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads({threads})
 import hashlib
-from tests.unit.classifier.canonical.networks import draw_artefact
+from tests.support.classifier.networks import draw_artefact
 print(hashlib.sha256(draw_artefact(7).encode()).hexdigest())
 """
 

@@ -22,7 +22,7 @@ from perturbnet.classifier.canonical.integer import IntegerEngine, choose_expone
 from perturbnet.classifier.canonical.layers import unit_of
 from perturbnet.classifier.preprocessing import matrices
 from perturbnet.errors import ModelError
-from tests.unit.classifier.canonical.networks import (
+from tests.support.classifier.networks import (
     LABELS,
     SIZE,
     draw_artefact,

@@ -12,8 +12,8 @@ from perturbnet.classifier.canonical.engine import CanonicalEngine
 from perturbnet.classifier.canonical.profiles import open_gradient
 from perturbnet.classifier.canonical.self_test import digest_golden
 from perturbnet.classifier.oracle import FloatOracle
-from tests.fakes import texture
-from tests.unit.classifier.canonical.networks import draw_artefact, hostile_images
+from tests.support.classifier.networks import draw_artefact, hostile_images
+from tests.support.fakes import texture
 
 pytestmark = pytest.mark.gpu
 

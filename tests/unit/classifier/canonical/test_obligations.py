@@ -16,7 +16,7 @@ from perturbnet.classifier.canonical.resampling import coefficients, integer_row
 from perturbnet.classifier.canonical.tables import HALF, sigmoid_table, silu_table
 from perturbnet.classifier.preprocessing import axis_maps
 from perturbnet.errors import ModelError
-from tests.unit.classifier.canonical.networks import draw_artefact
+from tests.support.classifier.networks import draw_artefact
 
 BITS = 22
 

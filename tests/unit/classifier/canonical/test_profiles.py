@@ -33,7 +33,7 @@ from perturbnet.classifier.canonical.profiles import (
 )
 from perturbnet.classifier.canonical.self_test import digest_golden, golden_images, require_golden
 from perturbnet.errors import ArtifactMissing, ConfigError, DigestMismatch, ModelError
-from tests.unit.classifier.canonical.networks import draw_artefact, draw_network, noise
+from tests.support.classifier.networks import draw_artefact, draw_network, noise
 
 
 @pytest.fixture(scope="module")

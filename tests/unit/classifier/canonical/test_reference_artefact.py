@@ -11,7 +11,7 @@ from perturbnet.classifier.canonical.profiles import compile_profile, find_artef
 from perturbnet.classifier.canonical.self_test import digest_golden
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import render
-from tests.unit.classifier.canonical.networks import hostile_images
+from tests.support.classifier.networks import hostile_images
 
 
 def test_the_pinned_weights_compile_to_the_shipped_file(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a person looks at: text that is safe to print, progress bars, templates, contact sheets."""
