@@ -9,6 +9,8 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 CODE := $(wildcard perturbnet neurons tests tools benchmarks recipes examples)
+# One process for each core; a file's tests stay in one of them, so what a file prepares is prepared once.
+SPREAD := -n $(shell nproc) --dist loadfile
 # Never part of the two test targets: what reaches beyond this machine.
 FAST := not slow and not gpu and not network
 
@@ -22,10 +24,10 @@ demo: $(STAMP) ## the whole network on this machine: a validator, miners, a chai
 	@$(BIN)/perturb localnet --seed demo $(ARGS)
 
 test: $(STAMP) ## the quick tests; no network beyond loopback
-	@$(BIN)/python -m pytest -m "$(FAST)" $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) -m "$(FAST)" $(ARGS)
 
 test-all: $(STAMP) ## the slow tests too, and those for a GPU where there is one
-	@$(BIN)/python -m pytest -m "not network" $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) -m "not network" $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check $(CODE)

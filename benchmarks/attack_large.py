@@ -15,7 +15,7 @@ import sys
 import torch
 
 from benchmarks.inference import large_engine, photographs, stored_model
-from perturbnet.attack_comparison.metering import Costs
+from perturbnet.attack_comparison.metering import VirtualCosts
 from perturbnet.attack_comparison.trials import Bench, run_trial
 from perturbnet.attacks import open_attack
 from perturbnet.classifier.canonical.artefact import read_artefact
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--gradient-s", type=float, default=3.8)
     parser.add_argument("--verdict-s", type=float, default=3.4)
     given = parser.parse_args()
-    costs = Costs(given.forward_s, given.gradient_s - given.forward_s, given.verdict_s, 0.03)
+    costs = VirtualCosts(given.forward_s, given.gradient_s - given.forward_s, given.verdict_s, 0.03)
     bench = open_bench(costs)
     for number in range(given.images):
         trial = run_trial(bench, open_attack("exchange"), draw(bench, number))
@@ -53,7 +53,7 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def open_bench(costs: Costs) -> Bench:
+def open_bench(costs: VirtualCosts) -> Bench:
     """The large network with production's rules."""
     torch.set_num_threads(1)
     network = GradientNetwork(read_artefact(stored_model())[0])

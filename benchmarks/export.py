@@ -40,7 +40,7 @@ from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.delegation import build_genesis, origin_of
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.places import Folder
-from perturbnet.transparency.publishing import Source, publish
+from perturbnet.transparency.publishing import LogSource, publish
 from perturbnet.wire.deltas import encode_delta
 
 MINERS, POOL = 20, 400
@@ -66,7 +66,7 @@ def make_bundle(folder: Path, receipts: int) -> Path:
         numbers = itertools.count()
         for round_ in range(receipts // MINERS):
             store.append(_round(store.size, round_, [pool[next(numbers) % POOL] for _ in range(MINERS)]))
-        source = Source(store, blobs, key)
+        source = LogSource(store, blobs, key)
         publish(source, Folder(folder / "bundle"), store.size)
     return folder / "bundle"
 

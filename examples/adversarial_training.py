@@ -35,7 +35,7 @@ from torch.nn.functional import cross_entropy
 
 import perturbnet
 from perturbnet.attack_comparison.gains import LEVELS, compare, draw_table
-from perturbnet.attack_comparison.robust_accuracy import Examination, Standing, examine
+from perturbnet.attack_comparison.robust_accuracy import Examination, RobustAccuracy, examine
 from perturbnet.classifier import open_engine
 from perturbnet.classifier.architecture import REFERENCE_NAME
 from perturbnet.classifier.engine import prepare
@@ -180,7 +180,7 @@ def examination(options: argparse.Namespace, settings: Settings) -> Examination:
 
 def measure(
     weights: Path, plan: Examination, options: argparse.Namespace, settings: Settings, bars: Progress
-) -> list[Standing]:
+) -> list[RobustAccuracy]:
     """Attack one network; the bar shows images."""
     task = bars.add_task(f"attacking {weights.stem}", total=len(plan.rows))
 
@@ -191,7 +191,7 @@ def measure(
     return examine(weights, plan, settings, record=options.out / name, jobs=options.jobs, progress=show)
 
 
-def mean_score(standings: Sequence[Standing]) -> float:
+def mean_score(standings: Sequence[RobustAccuracy]) -> float:
     """What the best answers would earn, on average over all images; 0 for one the network gets wrong."""
     return round(sum(standing.score_ppb for standing in standings) / len(standings) / 10**9, 4)
 

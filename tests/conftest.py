@@ -7,7 +7,7 @@ Rules
 - A connection beyond loopback fails the test that asks for it, unless that test is marked `network`.
 - `needs("nix", ...)` names programs, `gpu` a device; with words behind it, `needs("unshare -r true")`, a
   program must succeed. Where one is missing the test is not run, and the summary counts and names it with the
-  reason: nothing is skipped in silence.
+  reason: nothing is skipped in silence. Under pytest-xdist the reports bring this to the process that prints.
 - Unit tests run before all others: what is small fails first.
 """
 
@@ -20,6 +20,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,7 +73,8 @@ hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-_NOT_RUN = pytest.StashKey[list[tuple[str, str]]]()
+_NOT_RUN = "not run on this machine: "
+_not_run: list[tuple[str, str]] = []
 _network_allowed = False
 
 
@@ -80,9 +82,8 @@ class NetworkReached(AssertionError):
     """A test asked for an address beyond loopback without the `network` mark."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Guard every socket of this process."""
-    config.stash[_NOT_RUN] = []
     socket.socket.connect = _guard(socket.socket.connect)  # type: ignore[method-assign]
     socket.socket.connect_ex = _guard(socket.socket.connect_ex)  # type: ignore[method-assign]
 
@@ -103,16 +104,32 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     _network_allowed = item.get_closest_marker("network") is not None
     reason = _reason_not_to_run(item)
     if reason:
-        item.config.stash[_NOT_RUN].append((item.nodeid, reason))
-        pytest.skip(reason)
+        pytest.skip(_NOT_RUN + reason)
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed or logged may hold lone surrogates, which no process can send to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember by name what this machine could not run, wherever it would have run."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _, found, reason = str(report.longrepr[2]).partition(_NOT_RUN)
+        if found:
+            _not_run.append((report.nodeid, reason))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Name what was not run, and why."""
-    not_run = config.stash[_NOT_RUN]
-    if not_run:
-        terminalreporter.section(f"not run on this machine: {len(not_run)}")
-        for name, reason in not_run:
+    if _not_run:
+        terminalreporter.section(f"not run on this machine: {len(_not_run)}")
+        for name, reason in sorted(_not_run):
             terminalreporter.line(f"not run: {name} ({reason})")
 
 

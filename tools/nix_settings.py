@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 from perturbnet.config import Setting, registry
-from perturbnet.config.kinds import Address, Choice, Flag, Integer, Kind, Location, Number, Text
+from perturbnet.config.kinds import Choice, Flag, Integer, IpAddress, Kind, Location, Number, Text
 
 _ABOUT = "Written by tools/settings.py from perturbnet/config/settings.py; read by nix/modules/settings.nix."
 _POSIX = {r"[^\x00-\x1f]": "[^[:cntrl:]]", r"\S": "[^[:space:]]"}
@@ -63,6 +63,6 @@ def _kind(kind: Kind) -> dict[str, Any]:
             return {"is": "choice", "words": list(kind.words)}
         case Text():
             return {"is": "text", "pattern": to_posix(kind.pattern)}
-        case Flag() | Location() | Address():
+        case Flag() | Location() | IpAddress():
             return {"is": type(kind).__name__.lower()}
     raise TypeError(f"{kind!r}: nix/modules/settings.nix knows no such kind; teach it")

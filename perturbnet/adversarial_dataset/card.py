@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from perturbnet.adversarial_dataset.columns import columns_of, feature_lines
 from perturbnet.adversarial_dataset.layout import Mode, Split
-from perturbnet.adversarial_dataset.manifest import Manifest
+from perturbnet.adversarial_dataset.manifest import DatasetManifest
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "1M<n<10M"
@@ -44,7 +44,7 @@ its digest.""",
 }
 
 
-def write_card(manifest: Manifest, *, signed: bool) -> str:
+def write_card(manifest: DatasetManifest, *, signed: bool) -> str:
     """The card of a version of a data set."""
     return "\n".join(
         [
@@ -63,7 +63,7 @@ def write_card(manifest: Manifest, *, signed: bool) -> str:
     )
 
 
-def _front_matter(manifest: Manifest) -> list[str]:
+def _front_matter(manifest: DatasetManifest) -> list[str]:
     rows = manifest.rows()
     size = next((name for most, name in _SIZES if rows < most), _LARGEST)
     identifiers = sorted({source.licence for source in manifest.sources}) or ["other"]
@@ -94,12 +94,12 @@ def _front_matter(manifest: Manifest) -> list[str]:
     ]
 
 
-def _split_lines(manifest: Manifest, split: Split) -> list[str]:
+def _split_lines(manifest: DatasetManifest, split: Split) -> list[str]:
     size = sum(shard.bytes for shard in manifest.shards if shard.split is split)
     return [f"  - name: {split}", f"    num_bytes: {size}", f"    num_examples: {manifest.rows(split)}"]
 
 
-def _summary(manifest: Manifest, *, signed: bool) -> list[str]:
+def _summary(manifest: DatasetManifest, *, signed: bool) -> list[str]:
     counts = {name: f"{count:,}" for name, count in manifest.counts.items()}
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in Split)
     signature = "signed by the log's key" if signed else "not signed"
@@ -114,7 +114,7 @@ def _summary(manifest: Manifest, *, signed: bool) -> list[str]:
     ]
 
 
-def _provenance(manifest: Manifest, *, signed: bool) -> list[str]:
+def _provenance(manifest: DatasetManifest, *, signed: bool) -> list[str]:
     models = [
         f"| model `{_q(one.name)}` (`{_q(one.engine)}`) | `{_q(one.digest)}` |" for one in manifest.models
     ]
@@ -139,7 +139,7 @@ def _provenance(manifest: Manifest, *, signed: bool) -> list[str]:
     ]
 
 
-def _unchecked(manifest: Manifest) -> list[str]:
+def _unchecked(manifest: DatasetManifest) -> list[str]:
     checked = ["the log's signature, every leaf up to the root, and that each change has the numbers stated"]
     if manifest.rebuild:
         checked.append("every image, rebuilt from the source and equal to its digest")
@@ -161,12 +161,12 @@ def _unchecked(manifest: Manifest) -> list[str]:
     ]
 
 
-def _columns(manifest: Manifest) -> list[str]:
+def _columns(manifest: DatasetManifest) -> list[str]:
     lines = [f"| `{one.name}` | {one.kind} | {one.meaning} |" for one in columns_of(manifest.mode)]
     return ["## Columns", "", "| column | type | meaning |", "|---|---|---|", *lines, ""]
 
 
-def _terms(manifest: Manifest) -> list[str]:
+def _terms(manifest: DatasetManifest) -> list[str]:
     lines = [
         f"- `{_q(one.repository)}`, revision `{_q(one.revision)}`, split `{_q(one.split)}`: {one.terms}"
         for one in manifest.sources
@@ -182,7 +182,7 @@ def _terms(manifest: Manifest) -> list[str]:
     ]
 
 
-def _profile(manifest: Manifest) -> str:
+def _profile(manifest: DatasetManifest) -> str:
     found = {source.repository for source in manifest.sources}
     return "imagenet100" if "clane9/imagenet-100" in found else "reference"
 

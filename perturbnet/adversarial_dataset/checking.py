@@ -29,14 +29,14 @@ from perturbnet.adversarial_dataset.examples import GONE, Builder, Row, unpack
 from perturbnet.adversarial_dataset.layout import DATA_FOLDER, Mode, Split
 from perturbnet.adversarial_dataset.loading import AdversarialSet
 from perturbnet.adversarial_dataset.manifest import (
-    Manifest,
+    DatasetManifest,
     check_file,
     check_files,
     read_manifest,
     read_signature,
     verify_signature,
 )
-from perturbnet.adversarial_dataset.plan import Seen, require_beginning
+from perturbnet.adversarial_dataset.plan import SeenImages, require_beginning
 from perturbnet.adversarial_dataset.reading import ShardReader
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import DatasetError
@@ -50,10 +50,10 @@ _COMPARED = [column.name for column in COMMON if column.name != "margin"]
 
 
 @dataclass
-class Checked:
+class DatasetCheck:
     """What was found in order, and what was not looked at; lines for a person."""
 
-    manifest: Manifest
+    manifest: DatasetManifest
     done: list[str] = field(default_factory=list)
     left_open: list[str] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ def check_dataset(
     bundle: Bundle | None = None,
     source: ImageSource | None = None,
     progress: Stages | None = None,
-) -> Checked:
+) -> DatasetCheck:
     """Go through the steps of the module.
 
     Raises:
@@ -76,7 +76,7 @@ def check_dataset(
 
     """
     manifest = read_manifest(folder)
-    checked = Checked(manifest)
+    checked = DatasetCheck(manifest)
     check_files(folder, manifest)
     _check_shards(folder, manifest)
     checked.done.append(f"{len(manifest.shards)} shards and {len(manifest.files)} files have their digests")
@@ -93,7 +93,7 @@ def check_dataset(
     return checked
 
 
-def _check_shards(folder: Path, manifest: Manifest) -> None:
+def _check_shards(folder: Path, manifest: DatasetManifest) -> None:
     for shard in manifest.shards:
         check_file(folder / shard.path, shard.sha256)
     named = {shard.path for shard in manifest.shards}
@@ -103,7 +103,9 @@ def _check_shards(folder: Path, manifest: Manifest) -> None:
         raise DatasetError(f"{inside} holds what the manifest does not name: {sorted(found - named)[:5]}")
 
 
-def _check_signature(folder: Path, checked: Checked, key: VerifierKey | None, bundle: Bundle | None) -> None:
+def _check_signature(
+    folder: Path, checked: DatasetCheck, key: VerifierKey | None, bundle: Bundle | None
+) -> None:
     manifest = checked.manifest
     if bundle is not None and key is None:
         bundle.verify_signature()
@@ -119,12 +121,12 @@ def _check_signature(folder: Path, checked: Checked, key: VerifierKey | None, bu
     checked.done.append(f"signed by {key.encode()}")
 
 
-def _check_rows(folder: Path, checked: Checked, bundle: Bundle, progress: Stages | None) -> None:
+def _check_rows(folder: Path, checked: DatasetCheck, bundle: Bundle, progress: Stages | None) -> None:
     """Step 5, a round at a time."""
     manifest = checked.manifest
     rows = _Rows(folder, manifest)
     builder = Builder(bundle, Mode.DELTA)
-    with closing(Seen()) as seen:
+    with closing(SeenImages()) as seen:
         for attempts in read_attempts(bundle, manifest.begin, manifest.stop, size=manifest.leaves):
             repeats = frozenset(seen.take(attempts))
             for expected in list(builder.rows(attempts, repeats)):
@@ -145,7 +147,7 @@ def _check_rows(folder: Path, checked: Checked, bundle: Bundle, progress: Stages
 class _Rows:
     """The rows of all splits, in the order of the log."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: DatasetManifest) -> None:
         readers = [
             ShardReader(folder, manifest.mode, [one for one in manifest.shards if one.split is split])
             for split in Split
@@ -200,7 +202,7 @@ def _compare(row: Mapping[str, Any], expected: Row) -> None:
 
 
 def _check_images(
-    folder: Path, checked: Checked, source: ImageSource | None, progress: Stages | None
+    folder: Path, checked: DatasetCheck, source: ImageSource | None, progress: Stages | None
 ) -> None:
     """Step 6: loading compares every image with its digest."""
     done, of = 0, checked.manifest.rows()

@@ -15,7 +15,7 @@ from typing import Any
 
 from perturbnet.adversarial_dataset.columns import IMAGE, Column, columns_of
 from perturbnet.adversarial_dataset.layout import MANIFEST, Split
-from perturbnet.adversarial_dataset.manifest import Manifest
+from perturbnet.adversarial_dataset.manifest import DatasetManifest
 
 _CR = "http://mlcommons.org/croissant/"
 _TERMS = (
@@ -26,7 +26,7 @@ _TERMS = (
 _TYPES = {"int32": "sc:Integer", "int64": "sc:Integer", "int8": "sc:Integer", "float64": "sc:Float"}
 
 
-def write_croissant(manifest: Manifest) -> str:
+def write_croissant(manifest: DatasetManifest) -> str:
     """The description of a version of a data set."""
     splits = [split for split in Split if manifest.rows(split)]
     value = {
@@ -77,7 +77,7 @@ def _file_set(split: Split) -> dict[str, Any]:
     }
 
 
-def _record_set(split: Split, manifest: Manifest) -> dict[str, Any]:
+def _record_set(split: Split, manifest: DatasetManifest) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": split.value,

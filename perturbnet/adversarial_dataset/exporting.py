@@ -36,17 +36,17 @@ from perturbnet.adversarial_dataset.layout import (
 )
 from perturbnet.adversarial_dataset.manifest import (
     NAMED,
-    Manifest,
-    Model,
+    AttackedModel,
+    DatasetManifest,
     Shard,
-    Source,
+    SourceDataset,
     read_manifest,
     write_manifest,
 )
 from perturbnet.adversarial_dataset.plan import (
-    Plan,
+    ExportPlan,
     Range,
-    Wanted,
+    WantedExamples,
     make_plan,
     read_plan,
     require_beginning,
@@ -82,7 +82,7 @@ class Asked:
     margins: bool | None = None
 
 
-def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Stages | None = None) -> Plan:
+def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Stages | None = None) -> ExportPlan:
     """Plan an export into `folder`, or take up the one that was begun there.
 
     Raises:
@@ -117,7 +117,7 @@ def begin(bundle: Bundle, folder: Path, asked: Asked, progress: Stages | None = 
     return plan
 
 
-def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Means) -> RangeReport:
+def write_range(bundle: Bundle, folder: Path, plan: ExportPlan, cut: Range, means: Means) -> RangeReport:
     """Write one range's shards, unless that is done.
 
     Raises:
@@ -131,8 +131,8 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
     _require_means(plan, means)
     source, engine = means.source if plan.rebuild else None, means.engine if plan.margins else None
     builder = Builder(bundle, plan.mode, source, engine)
-    sources: set[Source] = set()
-    models: set[Model] = set()
+    sources: set[SourceDataset] = set()
+    models: set[AttackedModel] = set()
     repeats = frozenset(cut.repeats)
     work = folder / WORK_FOLDER
     with _disk(folder), RangeWriter(folder, work, plan.mode, cut.start, cut.stop) as writer:
@@ -148,7 +148,7 @@ def write_range(bundle: Bundle, folder: Path, plan: Plan, cut: Range, means: Mea
     return report
 
 
-def finish(folder: Path, plan: Plan, key: SigningKey | None) -> Manifest:
+def finish(folder: Path, plan: ExportPlan, key: SigningKey | None) -> DatasetManifest:
     """Bind all ranges into a version of the data set; without a key and without a new leaf it stays as it is.
 
     Raises:
@@ -181,7 +181,7 @@ def export(
     *,
     key: SigningKey | None = None,
     progress: Stages | None = None,
-) -> Manifest:
+) -> DatasetManifest:
     """All of it in this process; raises as its parts do."""
     plan = begin(bundle, folder, asked, progress)
     write_ranges(bundle, folder, plan, means, progress=progress)
@@ -191,7 +191,7 @@ def export(
 def write_ranges(
     bundle: Bundle,
     folder: Path,
-    plan: Plan,
+    plan: ExportPlan,
     means: Means,
     *,
     part: tuple[int, int] = (1, 1),
@@ -208,7 +208,7 @@ def write_ranges(
     return shards
 
 
-def read_version(folder: Path) -> Manifest | None:
+def read_version(folder: Path) -> DatasetManifest | None:
     """The data set that is in a folder; None where there is none. Raises `OutputError` for a damaged one."""
     if not (folder / MANIFEST).exists():
         return None
@@ -223,7 +223,7 @@ def read_version(folder: Path) -> Manifest | None:
     return manifest
 
 
-def require_wanted(found: Plan | Manifest, asked: Asked, where: str) -> None:
+def require_wanted(found: ExportPlan | DatasetManifest, asked: Asked, where: str) -> None:
     """Refuse to go on with a data set that is to be otherwise. Raises `OutputError`."""
     for name in ("mode", "begin", "shard_leaves", "rebuild", "margins"):
         wanted = getattr(asked, name)
@@ -234,17 +234,17 @@ def require_wanted(found: Plan | Manifest, asked: Asked, where: str) -> None:
             )
 
 
-def _previous(old: Manifest | None, bundle: Bundle) -> str:
+def _previous(old: DatasetManifest | None, bundle: Bundle) -> str:
     """The manifest that the next one follows; the same as before where no leaf is new."""
     if old is None:
         return ""
     return old.previous if old.leaves == bundle.size else old.digest()
 
 
-def _settle(asked: Asked) -> Wanted:
+def _settle(asked: Asked) -> WantedExamples:
     mode = asked.mode or Mode.DELTA
     margins = bool(asked.margins)
-    return Wanted(
+    return WantedExamples(
         mode=mode,
         begin=asked.begin or 0,
         shard_leaves=asked.shard_leaves or SHARD_LEAVES,
@@ -253,7 +253,7 @@ def _settle(asked: Asked) -> Wanted:
     )
 
 
-def _require_means(plan: Plan, means: Means) -> None:
+def _require_means(plan: ExportPlan, means: Means) -> None:
     if plan.rebuild and means.source is None:
         raise OutputError("this export rebuilds images and needs the data set", hint="perturb bootstrap")
     if plan.margins and means.engine is None:

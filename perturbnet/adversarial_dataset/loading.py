@@ -22,7 +22,7 @@ import numpy as np
 from perturbnet.adversarial_dataset.layout import MANIFEST, NOTE, Mode, Split
 from perturbnet.adversarial_dataset.manifest import (
     NAMED,
-    Manifest,
+    DatasetManifest,
     check_files,
     read_manifest,
     verify_signature,
@@ -49,7 +49,9 @@ class Example(NamedTuple):
 class AdversarialSet(Sequence[Example]):
     """The examples of one split, in the order of the log. A map-style data set, as PyTorch calls it."""
 
-    def __init__(self, folder: Path, manifest: Manifest, split: Split, source: ImageSource | None) -> None:
+    def __init__(
+        self, folder: Path, manifest: DatasetManifest, split: Split, source: ImageSource | None
+    ) -> None:
         """See `load_adversarial`."""
         shards = [shard for shard in manifest.shards if shard.split is split]
         self.manifest, self.split = manifest, split

@@ -61,7 +61,7 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
+class SourceDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
     """A data set whose images were attacked."""
 
     repository: str
@@ -72,7 +72,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True
     terms: str
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
+class AttackedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
     """A model that was attacked."""
 
     name: str
@@ -80,7 +80,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True)
     engine: str
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DatasetManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A version of a data set."""
 
     version: int
@@ -99,8 +99,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     previous: str  # SHA-256 of the manifest before
     counts: dict[str, int]
     left_out: dict[str, int]
-    sources: list[Source]
-    models: list[Model]
+    sources: list[SourceDataset]
+    models: list[AttackedModel]
     written_with: dict[str, str]
     shards: list[Shard]
     files: dict[str, str]  # the other files, by SHA-256
@@ -122,7 +122,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{DOMAIN}\n{self.origin}\n{self.leaves}\n{self.digest()}\n"
 
 
-def parse_manifest(data: bytes) -> Manifest:
+def parse_manifest(data: bytes) -> DatasetManifest:
     """Read a manifest of a stranger's.
 
     Raises:
@@ -136,7 +136,7 @@ def parse_manifest(data: bytes) -> Manifest:
         version = value.get("version") if isinstance(value, dict) else None
         if version != VERSION:
             raise DatasetError(f"{MANIFEST}: version {version!r}, this program reads {VERSION}")
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=DatasetManifest)
     except (canonical_json.NotCanonical, msgspec.MsgspecError) as error:
         raise DatasetError(f"{MANIFEST} is no manifest of a data set: {error}") from None
     _check_shards(manifest)
@@ -145,7 +145,7 @@ def parse_manifest(data: bytes) -> Manifest:
     return manifest
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> DatasetManifest:
     """The manifest in a folder.
 
     Raises:
@@ -162,7 +162,7 @@ def read_manifest(folder: Path) -> Manifest:
     return parse_manifest(data)
 
 
-def write_manifest(folder: Path, manifest: Manifest, key: SigningKey | None) -> None:
+def write_manifest(folder: Path, manifest: DatasetManifest, key: SigningKey | None) -> None:
     """Write manifest and note; without a key a note of an older version goes. Raises OSError."""
     data = manifest.encode()
     if key is None:
@@ -183,7 +183,7 @@ def read_signature(folder: Path) -> Note | None:
         raise NoteError(error.message) from None
 
 
-def verify_signature(folder: Path, manifest: Manifest, key: VerifierKey) -> None:
+def verify_signature(folder: Path, manifest: DatasetManifest, key: VerifierKey) -> None:
     """Check that `key` signed this manifest.
 
     Raises:
@@ -198,7 +198,7 @@ def verify_signature(folder: Path, manifest: Manifest, key: VerifierKey) -> None
     note.verify([key])
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: DatasetManifest) -> None:
     """Compare the files other than shards with their digests.
 
     Raises:
@@ -220,7 +220,7 @@ def check_file(path: Path, digest: str) -> None:
         raise DigestMismatch(str(path), digest, found, hint="Fetch or export the data set again.")
 
 
-def _check_shards(manifest: Manifest) -> None:
+def _check_shards(manifest: DatasetManifest) -> None:
     reached = dict.fromkeys(Split, manifest.begin)
     for shard in manifest.shards:
         expected = shard_path(shard.split, shard.start, shard.stop)

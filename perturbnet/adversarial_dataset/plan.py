@@ -35,7 +35,7 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeats: list[int]
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExportPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is exported; see the module."""
 
     version: int
@@ -70,7 +70,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         write_durably(folder / PLAN, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class WantedExamples(msgspec.Struct, frozen=True):
     """How a data set is to be; the same for all of its versions."""
 
     mode: Mode
@@ -81,8 +81,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def make_plan(
-    bundle: Bundle, wanted: Wanted, *, start: int, previous: str = "", progress: Stages | None = None
-) -> Plan:
+    bundle: Bundle, wanted: WantedExamples, *, start: int, previous: str = "", progress: Stages | None = None
+) -> ExportPlan:
     """Read all leaves of the data set and plan what is new from `start` on.
 
     Raises:
@@ -96,7 +96,7 @@ def make_plan(
         raise OutputError(f"leaf {wanted.begin} is not in a log of {bundle.size} leaves")
     reading = Reading()
     cuts: list[Range] = []
-    with closing(Seen()) as seen:
+    with closing(SeenImages()) as seen:
         rounds = read_attempts(bundle, wanted.begin, reading=reading)
         for attempts in _told(rounds, bundle.size, progress):
             repeats = seen.take(attempts)
@@ -109,7 +109,7 @@ def make_plan(
         for first, last in cut_ranges(start, stop, wanted.shard_leaves)
     ]
     cut_off = reading.left_out - (reading.open_at is not None)
-    return Plan(
+    return ExportPlan(
         version=VERSION,
         mode=wanted.mode,
         origin=bundle.checkpoint.origin,
@@ -129,7 +129,7 @@ def make_plan(
     )
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> ExportPlan | None:
     """The plan of an export that was begun in this folder; None where there is none.
 
     Raises:
@@ -140,7 +140,7 @@ def read_plan(folder: Path) -> Plan | None:
     try:
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise OutputError(f"{path}: larger than {MAX_PLAN_BYTES} bytes")
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+        plan = msgspec.json.decode(path.read_bytes(), type=ExportPlan)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
@@ -167,7 +167,7 @@ def require_beginning(bundle: Bundle, origin: str, leaves: int, root: str) -> No
         raise BundleTampered(f"{origin}: expected the root {root} over {leaves} leaves, got {found}")
 
 
-class Seen:
+class SeenImages:
     """Which pictures and images came before, and how many; on disk."""
 
     def __init__(self) -> None:

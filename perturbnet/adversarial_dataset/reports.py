@@ -14,8 +14,14 @@ import msgspec
 from perturbnet import __version__
 from perturbnet.adversarial_dataset.layout import WORK_FOLDER
 from perturbnet.adversarial_dataset.licences import licence_of
-from perturbnet.adversarial_dataset.manifest import VERSION, Manifest, Model, Shard, Source
-from perturbnet.adversarial_dataset.plan import Plan, Range
+from perturbnet.adversarial_dataset.manifest import (
+    VERSION,
+    AttackedModel,
+    DatasetManifest,
+    Shard,
+    SourceDataset,
+)
+from perturbnet.adversarial_dataset.plan import ExportPlan, Range
 from perturbnet.errors import OutputError
 from perturbnet.ledger.leaves import ConfigLeaf
 
@@ -27,8 +33,8 @@ class RangeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     shards: list[Shard]
     left_out: dict[str, int]
-    sources: list[Source]
-    models: list[Model]
+    sources: list[SourceDataset]
+    models: list[AttackedModel]
 
 
 def report_path(folder: Path, cut: Range) -> Path:
@@ -48,7 +54,7 @@ def read_report(path: Path) -> RangeReport:
         raise OutputError(f"{path} is no report of an export: {error}") from None
 
 
-def bind(plan: Plan, old: Manifest | None, reports: list[RangeReport]) -> Manifest:
+def bind(plan: ExportPlan, old: DatasetManifest | None, reports: list[RangeReport]) -> DatasetManifest:
     """The version that these reports make, behind the one before; its files are not named yet."""
     left_out: Counter[str] = Counter(old.left_out if old else {})
     shards = list(old.shards if old else [])
@@ -58,10 +64,10 @@ def bind(plan: Plan, old: Manifest | None, reports: list[RangeReport]) -> Manife
         shards += report.shards
         sources.update(report.sources)
         models.update(report.models)
-    shared = set(Plan.__struct_fields__) & set(Manifest.__struct_fields__)
+    shared = set(ExportPlan.__struct_fields__) & set(DatasetManifest.__struct_fields__)
     values = {name: getattr(plan, name) for name in shared} | {"version": VERSION}
     versions = {name: importlib.metadata.version(name) for name in _WITH}
-    return Manifest(
+    return DatasetManifest(
         **values,
         left_out=dict(left_out),
         sources=sorted(sources),
@@ -72,10 +78,10 @@ def bind(plan: Plan, old: Manifest | None, reports: list[RangeReport]) -> Manife
     )
 
 
-def source_of(config: ConfigLeaf) -> Source:
+def source_of(config: ConfigLeaf) -> SourceDataset:
     """The data set that a config leaf names."""
     licence, rows = licence_of(config.dataset), config.dataset.get("rows", 0)
-    return Source(
+    return SourceDataset(
         repository=str(config.dataset.get("repository", "")),
         revision=str(config.dataset.get("revision", "")),
         split=str(config.dataset.get("split", "")),
@@ -85,6 +91,6 @@ def source_of(config: ConfigLeaf) -> Source:
     )
 
 
-def model_of(config: ConfigLeaf) -> Model:
+def model_of(config: ConfigLeaf) -> AttackedModel:
     """The model that a config leaf names."""
-    return Model(config.model_name, config.model_digest, config.engine)
+    return AttackedModel(config.model_name, config.model_digest, config.engine)

@@ -17,7 +17,7 @@ import numpy as np
 
 from perturbnet.attack_comparison import prepared
 from perturbnet.attack_comparison.metering import Meter, MeteredOracle, MeteredTask
-from perturbnet.attack_comparison.prepared import Prepared, Whole
+from perturbnet.attack_comparison.prepared import PreparedAnswer, Whole
 from perturbnet.attacks import Attack, Bank, Deadline
 from perturbnet.classifier.oracle import Differentiable, FloatOracle
 from perturbnet.errors import Reject
@@ -77,9 +77,9 @@ class FreshnessBench:
             trials.append(Trial(row, draw, scores))
         return trials
 
-    def _prepare(self, row: int, pixels: Pixels) -> tuple[Prepared, float]:
+    def _prepare(self, row: int, pixels: Pixels) -> tuple[PreparedAnswer, float]:
         """The table's entry for a picture, and what its answer earns without freshness."""
-        table, scores = Prepared(), []
+        table, scores = PreparedAnswer(), []
         for flip, view in enumerate((pixels, np.ascontiguousarray(pixels[:, ::-1]))):
             answer, score = self._attack(view, _Judge(self, view))
             scores.append(score)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from perturbnet.attack_comparison.robust_accuracy import Standing
+from perturbnet.attack_comparison.robust_accuracy import RobustAccuracy
 
 LEVELS = (0, 1, 2, 3, 4, 5, 6, 7)  # of 255; 0 is clean accuracy, 7 the full cap
 RESAMPLES = 10_000
@@ -44,7 +44,7 @@ class Gain:
         return rounded
 
 
-def compare(before: Sequence[Standing], after: Mapping[str, Sequence[Standing]]) -> list[Gain]:
+def compare(before: Sequence[RobustAccuracy], after: Mapping[str, Sequence[RobustAccuracy]]) -> list[Gain]:
     """The gain at every level; `after` has the standings of each training by name, of the same images.
 
     Raises:
@@ -57,7 +57,9 @@ def compare(before: Sequence[Standing], after: Mapping[str, Sequence[Standing]])
     return [_compare_at(level, before, after) for level in LEVELS]
 
 
-def _compare_at(level: int, before: Sequence[Standing], after: Mapping[str, Sequence[Standing]]) -> Gain:
+def _compare_at(
+    level: int, before: Sequence[RobustAccuracy], after: Mapping[str, Sequence[RobustAccuracy]]
+) -> Gain:
     old = outcomes(before, level)
     new = {name: outcomes(standings, level) for name, standings in after.items()}
     every = np.stack(list(new.values()))
@@ -72,7 +74,7 @@ def _compare_at(level: int, before: Sequence[Standing], after: Mapping[str, Sequ
     )
 
 
-def outcomes(standings: Sequence[Standing], level: int) -> Outcomes:
+def outcomes(standings: Sequence[RobustAccuracy], level: int) -> Outcomes:
     """Which images stand at a level, (images,)."""
     return np.array([standing.stands(level) for standing in standings], dtype=bool)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Costs:
+class VirtualCosts:
     """Seconds that each act takes on the virtual clock; a gradient is one forward and one backward pass."""
 
     forward_s: float = 0.006
@@ -56,7 +56,7 @@ class Meter:
     """The clock of one trial and what was done in it, in images."""
 
     virtual: bool
-    costs: Costs = field(default_factory=Costs)
+    costs: VirtualCosts = field(default_factory=VirtualCosts)
     forward: int = 0
     backward: int = 0
     verifications: int = 0

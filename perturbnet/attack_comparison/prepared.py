@@ -42,21 +42,21 @@ MOST_FACTOR = 7
 
 
 @dataclass
-class Prepared:
+class PreparedAnswer:
     """What was prepared for one picture; keys: 1 for the mirrored picture, and for `robust` the levels."""
 
     answers: dict[int, Change] = field(default_factory=dict)
     robust: dict[tuple[int, int], Change] = field(default_factory=dict)
 
 
-def cached(prepared: Prepared, freshness: Freshness) -> Iterator[Whole]:
+def cached(prepared: PreparedAnswer, freshness: Freshness) -> Iterator[Whole]:
     """The prepared answer, warped and rounded: one try."""
     change = prepared.answers.get(freshness.flip)
     if change is not None:
         yield np.rint(warp(change, freshness)).astype(np.int16)
 
 
-def amplified(prepared: Prepared, freshness: Freshness) -> Iterator[Whole]:
+def amplified(prepared: PreparedAnswer, freshness: Freshness) -> Iterator[Whole]:
     """The same multiplied, the smallest first."""
     change = prepared.answers.get(freshness.flip)
     if change is None:
@@ -70,7 +70,7 @@ def amplified(prepared: Prepared, freshness: Freshness) -> Iterator[Whole]:
     yield from sorted((one.astype(np.int16) for one in tries), key=_size)
 
 
-def robust(prepared: Prepared, freshness: Freshness) -> Iterator[Whole]:
+def robust(prepared: PreparedAnswer, freshness: Freshness) -> Iterator[Whole]:
     """The changes that were prepared against many warps, the fewest levels first."""
     for (flip, level), change in sorted(prepared.robust.items()):
         if flip == freshness.flip:

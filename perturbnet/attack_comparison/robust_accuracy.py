@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perturbnet.attack_comparison.contenders import open_contender
-from perturbnet.attack_comparison.metering import Costs
+from perturbnet.attack_comparison.metering import VirtualCosts
 from perturbnet.attack_comparison.trials import Bench, run_trial
 from perturbnet.attacks import Attack, AttackResult, AttackTask, Deadline, Oracle
 from perturbnet.config import Settings
@@ -66,7 +66,7 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RobustAccuracy:
     """How one image fared: `broken_at` levels (0: wrong unchanged; None: never), by attack and over all.
 
     `by_attack` has the attacks that were asked. `score_ppb` is what the best answer would earn a miner, in
@@ -101,7 +101,7 @@ def examine(
     record: Path,
     jobs: int = 1,
     progress: Progress = lambda _done, _all: None,
-) -> list[Standing]:
+) -> list[RobustAccuracy]:
     """Attack a network of the profile's architecture afresh; a standing for each row, in the plan's order.
 
     Args:
@@ -139,7 +139,7 @@ def _facts(plan: Examination) -> dict[str, Any]:
     return facts
 
 
-def _read(record: Path, header: dict[str, Any]) -> list[Standing]:
+def _read(record: Path, header: dict[str, Any]) -> list[RobustAccuracy]:
     """The standings of a record; a last line that was broken off is left out, and cut."""
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +152,12 @@ def _read(record: Path, header: dict[str, Any]) -> list[Standing]:
     first, *lines = whole.splitlines() or ["null"]
     if json.loads(first) != header:
         raise AttackError(f"{record} holds {first}, this is {header}", hint="name another record")
-    return [Standing(**json.loads(line)) for line in lines]
+    return [RobustAccuracy(**json.loads(line)) for line in lines]
 
 
-def _run(rows: Sequence[int], begin: tuple[Path, Examination, Settings], jobs: int) -> Iterator[Standing]:
+def _run(
+    rows: Sequence[int], begin: tuple[Path, Examination, Settings], jobs: int
+) -> Iterator[RobustAccuracy]:
     if not rows:
         return
     spawning = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -175,7 +177,7 @@ def _begin(weights: Path, plan: Examination, settings: Settings) -> None:
 
     torch.set_num_threads(1)
     engine, network = _compile(weights, settings)
-    bench = Bench(engine, network, build_rules(settings), plan.budget_s, virtual=True, costs=Costs())
+    bench = Bench(engine, network, build_rules(settings), plan.budget_s, virtual=True, costs=VirtualCosts())
     source = open_source(settings.profile, cache_dir=settings.cache_dir, split=plan.split)
     global _examiner  # noqa: PLW0603 - how a process pool keeps what is dear to open
     _examiner = _Examiner(bench, source, plan)
@@ -191,13 +193,13 @@ def _compile(weights: Path, settings: Settings) -> tuple[Engine, Differentiable]
     return build_engine(artefact, digest, device="cpu"), GradientNetwork(artefact)
 
 
-def _examine_row(row: int) -> Standing:
+def _examine_row(row: int) -> RobustAccuracy:
     if _examiner is None:
         raise AttackError("the process was not prepared")
     plan, bench = _examiner.plan, _examiner.bench
     challenge = draw_row(_examiner.source, row, bench.engine, bench.rules, seed=plan.seed)
     if challenge.label.text != challenge.source_label:
-        return Standing(row, 0, {}, 0)
+        return RobustAccuracy(row, 0, {}, 0)
     levels: dict[str, int | None] = {}
     best_ppb = 0
     for name in plan.attacks:
@@ -206,7 +208,7 @@ def _examine_row(row: int) -> Standing:
         if not plan.thorough and levels[name] == bench.rules.levels(challenge.epsilon)[0]:
             break
     broken = [level for level in levels.values() if level is not None]
-    return Standing(row, min(broken, default=None), levels, best_ppb)
+    return RobustAccuracy(row, min(broken, default=None), levels, best_ppb)
 
 
 def draw_row(source: ImageSource, row: int, engine: Engine, rules: Rules, *, seed: str) -> Challenge:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbnet.attack_comparison.contenders import open_contender
-from perturbnet.attack_comparison.metering import Costs
+from perturbnet.attack_comparison.metering import VirtualCosts
 from perturbnet.attack_comparison.trials import Bench, draw_challenges, open_bench_source, run_trial
 from perturbnet.config import Settings
 from perturbnet.errors import AttackError
@@ -28,14 +28,14 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """What is to be measured."""
 
     attacks: tuple[str, ...]
     images: int
     budget_s: float
     virtual: bool
-    costs: Costs = field(default_factory=Costs)
+    costs: VirtualCosts = field(default_factory=VirtualCosts)
     split: str = "held apart"
 
 
@@ -49,7 +49,7 @@ _worker: _Worker | None = None  # of this process
 
 
 def run_plan(
-    plan: Plan, settings: Settings, record: Path, *, jobs: int, progress: Progress
+    plan: ComparisonPlan, settings: Settings, record: Path, *, jobs: int, progress: Progress
 ) -> list[dict[str, Any]]:
     """Run what `record` does not hold yet; every trial of the plan, in the order of attacks and images.
 
@@ -85,7 +85,7 @@ def run_plan(
 
 
 def _run(
-    missing: Sequence[tuple[int, str]], plan: Plan, settings: Settings, jobs: int
+    missing: Sequence[tuple[int, str]], plan: ComparisonPlan, settings: Settings, jobs: int
 ) -> Iterator[dict[str, Any]]:
     if not missing:
         return
@@ -99,7 +99,7 @@ def _run(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(plan: Plan, settings: Settings) -> None:
+def _begin(plan: ComparisonPlan, settings: Settings) -> None:
     """Prepare a process: one thread, the models, the challenges."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
@@ -127,7 +127,7 @@ def _trial(image: int, attack: str) -> dict[str, Any]:
     return {**trial, "image": image}
 
 
-def _shared(plan: Plan) -> dict[str, Any]:
+def _shared(plan: ComparisonPlan) -> dict[str, Any]:
     facts = asdict(plan)
     return {name: facts[name] for name in ("budget_s", "virtual", "costs")}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet.attack_comparison.metering import Costs, Meter, MeteredOracle, MeteredTask
+from perturbnet.attack_comparison.metering import Meter, MeteredOracle, MeteredTask, VirtualCosts
 from perturbnet.attacks import Accepted, Attack, Bank, Deadline
 from perturbnet.classifier.oracle import Differentiable
 from perturbnet.datasets import ImageSource
@@ -35,7 +35,7 @@ class Bench:
     rules: Rules
     budget_s: float
     virtual: bool
-    costs: Costs
+    costs: VirtualCosts
 
 
 def draw_challenges(

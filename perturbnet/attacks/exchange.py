@@ -30,7 +30,7 @@ import numpy as np
 
 from perturbnet.attacks.finds import Finds, OutOfTime
 from perturbnet.attacks.ground import Ground, price_for
-from perturbnet.attacks.line import Line
+from perturbnet.attacks.line import SearchLine
 from perturbnet.attacks.protocol import AttackResult, AttackTask, Deadline, Floats, Oracle
 from perturbnet.attacks.scarce import search_scarcely
 from perturbnet.attacks.thinning import Thinner
@@ -93,7 +93,7 @@ class _Search:
         best = self._thinner.look_elsewhere(lines, level)  # 6
         self._thinner.exchange(level, best)  # 7
 
-    def _look(self) -> list[Line]:
+    def _look(self) -> list[SearchLine]:
         """Step 1; nothing where the first pass shows that passes are scarce."""
         logits = self._finds.logits(self._ground.nothing())[0]
         if self._finds.scarce:
@@ -103,14 +103,14 @@ class _Search:
         lines = []
         for rival, margin, gradient in zip(rivals, margins, gradients, strict=True):
             direction = self._jitter(gradient)
-            lines.append(Line(rival, direction, direction, {0: float(margin)}))
+            lines.append(SearchLine(rival, direction, direction, {0: float(margin)}))
         return sorted(lines, key=lambda line: line.margins[0] / (float(np.abs(line.direction).sum()) + 1e-12))
 
     def _jitter(self, gradient: Floats) -> Floats:
         noise = self._random.standard_normal(gradient.size, np.float32)
         return gradient * (1 + np.float32(JITTER) * noise)
 
-    def _floor(self, lines: list[Line]) -> None:
+    def _floor(self, lines: list[SearchLine]) -> None:
         """Step 2; `_reached` holds a guess for every level."""
         levels = self._levels[:FLOOR_LEVELS]
         best = lines[0]
@@ -126,7 +126,7 @@ class _Search:
             guess = line.margins[0] - OPTIMISM * (line.margins[0] - float(margin))
             self._reached[level] = min(self._reached.get(level, np.inf), guess)
 
-    def _least_level(self, lines: list[Line]) -> int:
+    def _least_level(self, lines: list[SearchLine]) -> int:
         """Step 3: the least level whose steps flip, without regard to the gates; the last if none does."""
         guesses = [level for level in self._levels if self._reached.get(level, np.inf) < 0]
         at = self._levels.index(guesses[0]) if guesses else min(FLOOR_LEVELS, len(self._levels)) - 1
@@ -139,14 +139,14 @@ class _Search:
                 return level
         return self._levels[-1]
 
-    def _settle(self, lines: list[Line], lowest: int) -> int | None:
+    def _settle(self, lines: list[SearchLine], lowest: int) -> int | None:
         """Step 4 from a level upwards, until what flips passes the gates."""
         for level in self._levels[self._levels.index(lowest) :]:
             if self._thinner.thin(lines, level):
                 return level
         return None
 
-    def _descends(self, lines: list[Line], level: int) -> bool:
+    def _descends(self, lines: list[SearchLine], level: int) -> bool:
         """Step 5: whether the level below will do after all."""
         below = level - 1
         if below not in self._levels:
@@ -159,7 +159,7 @@ class _Search:
         near = self._reached.get(below, np.inf) < NEAR * lines[0].margins[0]
         return near and self._reach(lines, below, LONG_STEPS, LONG_HOPE) and self._thinner.thin(lines, below)
 
-    def _reach(self, lines: list[Line], level: int, steps: int, hope: float) -> bool:
+    def _reach(self, lines: list[SearchLine], level: int, steps: int, hope: float) -> bool:
         """Momentum sign steps at a level; whether any rival's margin fell below 0."""
         for step in range(steps):
             climbing = self._climbers(lines, level)
@@ -176,7 +176,7 @@ class _Search:
                 return False
         return False
 
-    def _climbers(self, lines: list[Line], level: int) -> list[Line]:
+    def _climbers(self, lines: list[SearchLine], level: int) -> list[SearchLine]:
         """The nearest rivals, and those of which little is known: one gradient alone often misleads."""
         nearest = sorted(lines, key=lambda line: line.expect(level))[:CLIMBERS]
         unknown = [line for line in lines if line.steps < PROBES and line not in nearest]

@@ -14,7 +14,7 @@ WIDEST, NARROWEST, SHRINK = 2.0, 1.003, 0.5  # of the factor that prices are spr
 
 
 @dataclass(eq=False)
-class Line:
+class SearchLine:
     """A rival, the direction away from the label towards it, and where its boundary was last seen."""
 
     rival: int

@@ -11,7 +11,7 @@ import numpy as np
 
 from perturbnet.attacks.finds import Finds
 from perturbnet.attacks.ground import Ground, price_for
-from perturbnet.attacks.line import WIDEST, Line
+from perturbnet.attacks.line import WIDEST, SearchLine
 
 MEMORY = 0.7  # of the mean of directions
 EVENNESSES = (0.0, 1.0)
@@ -33,7 +33,7 @@ class Thinner:
         """Nothing is asked yet."""
         self._finds, self._ground = finds, ground
 
-    def thin(self, lines: list[Line], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
+    def thin(self, lines: list[SearchLine], level: int, patience: int = BLOCKED_ROUNDS) -> bool:
         """Step 4; lines end best first. Whether a flip at this level passes the gates."""
         lines.sort(key=lambda line: (line.cost, line.expect(level)))
         for line in lines:
@@ -55,7 +55,7 @@ class Thinner:
         lines.sort(key=lambda line: line.cost)
         return bool(np.isfinite(self.cost_at(level)))
 
-    def _pair_up(self, lines: list[Line], level: int) -> list[Line]:
+    def _pair_up(self, lines: list[SearchLine], level: int) -> list[SearchLine]:
         """The best two rivals; above one level each evenly and all or nothing."""
         duel = lines[: min(2, self._finds.afford("backward", 2))]
         return [replace(line, evenness=evenness) for line in duel for evenness in self._evennesses(level)]
@@ -63,7 +63,7 @@ class Thinner:
     def _evennesses(self, level: int) -> tuple[float, ...]:
         return EVENNESSES if level > 1 and not self._ground.per_value else (1.0,)
 
-    def look_elsewhere(self, lines: list[Line], level: int) -> Line:
+    def look_elsewhere(self, lines: list[SearchLine], level: int) -> SearchLine:
         """Step 6; the line of the best flip."""
         best = lines[0]
         for line in list(lines):
@@ -76,7 +76,7 @@ class Thinner:
                     best = other if self._pursue(other, level) else best
         return best
 
-    def _pursue(self, line: Line, level: int) -> bool:
+    def _pursue(self, line: SearchLine, level: int) -> bool:
         """Thin by one line for as long as it stays near the best; whether it became the best."""
         line.width, line.cost = WIDEST, np.inf
         found, stalls = self.cost_at(level), 0
@@ -89,7 +89,7 @@ class Thinner:
                 break
         return self.cost_at(level) < found
 
-    def _outrun(self, duel: list[Line], rounds: int) -> list[Line]:
+    def _outrun(self, duel: list[SearchLine], rounds: int) -> list[SearchLine]:
         """Those that still have a chance: near the cheaper one at first, then that one alone."""
         if rounds < DUEL_ROUNDS:
             return duel
@@ -102,7 +102,7 @@ class Thinner:
         size = self._finds.size
         return size[1] if size is not None and size[0] <= level else np.inf
 
-    def _find_boundary(self, line: Line, level: int) -> None:
+    def _find_boundary(self, line: SearchLine, level: int) -> None:
         """One batch of prices around the last; then the gradient at the cheapest flip joins the mean."""
         count = self._finds.afford("forward", PRICES)
         prices = line.price * np.geomspace(line.width, 1 / line.width, count) if count > 1 else [line.price]
@@ -124,14 +124,14 @@ class Thinner:
         _, gradients = self._finds.gradients(changes[at : at + 1], [line.rival])
         line.learn(gradients[0], MEMORY)
 
-    def _heed_gates(self, line: Line, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
+    def _heed_gates(self, line: SearchLine, blocked: bool) -> None:  # noqa: FBT001 - what was just seen
         if blocked:
             line.caution = max(0.5, line.caution * DEARER)
             line.width = max(line.width, 1.2)
         elif line.caution:
             line.caution *= 0.95
 
-    def exchange(self, level: int, line: Line) -> None:
+    def exchange(self, level: int, line: SearchLine) -> None:
         """Step 7."""
         stalls, moves, direction = 0, 0.0, None
         while stalls < EXCHANGE_STALLS:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from perturbnet.audit.findings import Finding, Step
+from perturbnet.audit.findings import AuditStep, Finding
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError, Reject
 from perturbnet.ledger import Entry, OpenRound
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 
 @dataclass
-class Outcome:
+class AcknowledgementOutcome:
     """An acknowledgement and what the log says to it. `proof` is a .tlog-proof of the leaf at its place."""
 
     acknowledgement: Acknowledgement
@@ -72,7 +72,7 @@ def read_acknowledgements(data: bytes) -> list[SignedMessage]:
     return found
 
 
-def check_acknowledgement(message: SignedMessage, bundle: Bundle, *, netuid: int) -> Outcome:
+def check_acknowledgement(message: SignedMessage, bundle: Bundle, *, netuid: int) -> AcknowledgementOutcome:
     """Steps 1 to 4.
 
     Raises:
@@ -85,7 +85,7 @@ def check_acknowledgement(message: SignedMessage, bundle: Bundle, *, netuid: int
     signed_ns = verify_signed(message)  # 1
     told = parse(Acknowledgement, message.body, max_bytes=len(message.body))
     check_owner(bundle.verify_signature(), hotkey=message.sender, netuid=netuid)  # 2
-    outcome = Outcome(told, message.sender, message.receiver, signed_ns, Status.PENDING)
+    outcome = AcknowledgementOutcome(told, message.sender, message.receiver, signed_ns, Status.PENDING)
     if told.leaf >= bundle.size:
         return outcome
     entry = bundle.entry(told.leaf)  # 3
@@ -100,7 +100,9 @@ def check_acknowledgement(message: SignedMessage, bundle: Bundle, *, netuid: int
     return outcome
 
 
-def check_body(outcome: Outcome, body: bytes, bundle: Bundle, source: ImageSource, engine: Engine) -> None:
+def check_body(
+    outcome: AcknowledgementOutcome, body: bytes, bundle: Bundle, source: ImageSource, engine: Engine
+) -> None:
     """Step 5: judge the miner's own bytes again; what differs is added to the outcome's findings.
 
     Raises:
@@ -143,4 +145,4 @@ def _compare(entry: Entry, told: Acknowledgement, miner: str) -> list[Finding]:
 
 
 def _finding(entry: Entry, name: str, expected: object, got: object) -> Finding:
-    return Finding(Step.ANSWERS, entry.position, name, str(expected), str(got))
+    return Finding(AuditStep.ANSWERS, entry.position, name, str(expected), str(got))

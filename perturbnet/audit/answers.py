@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from perturbnet.audit.challenges import check_image, check_view, read_ranges
-from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
@@ -100,7 +100,7 @@ class RoundCheck:
     read_row: Callable[[int], SourceImage]
     engine: Engine | None = None
     chosen: AbstractSet[int] | None = None  # positions of receipts to recompute; None for all
-    report: Report = field(default_factory=Report)
+    report: AuditReport = field(default_factory=AuditReport)
     _contexts: Contexts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +114,9 @@ class RoundCheck:
             terms = self._contexts.terms_of(opened.leaf)
             config = self._contexts.config_of(opened.leaf)
         except LedgerCorrupt as error:
-            self._find(Step.SEQUENCE, opened.position, "config, rules, metagraph", "its terms", error.message)
+            self._find(
+                AuditStep.SEQUENCE, opened.position, "config, rules, metagraph", "its terms", error.message
+            )
             return
         for entry, leaf in zip(logged.receipts, logged.receipt_leaves(), strict=True):
             self._check_signature(entry.position, leaf, config)
@@ -131,7 +133,7 @@ class RoundCheck:
         try:
             image = self.read_row(leaf.row)
         except DatasetError as error:
-            self._find(Step.CHALLENGES, opened.position, "row", "a row that can be read", error.message)
+            self._find(AuditStep.CHALLENGES, opened.position, "row", "a row that can be read", error.message)
             return None
         entry = Entry(opened.position, opened.hash, leaf)
         clean, findings = check_image(entry, leaf, image, ranges)
@@ -164,7 +166,7 @@ class RoundCheck:
             judged = judge_answers(task, answers, judge, duplicates=terms.duplicates, clean=before)
         except (ValueError, ArithmeticError) as error:  # epsilon and rules are a stranger's text
             wanted = "ones that can be computed with"
-            self._find(Step.ANSWERS, opened.position, "epsilon, rules", wanted, repr(error))
+            self._find(AuditStep.ANSWERS, opened.position, "epsilon, rules", wanted, repr(error))
             return
         block = receipts[0].block if receipts else 0
         expected = {leaf.uid: leaf for leaf in write_receipts(opened, terms, judged, block=block)}
@@ -211,7 +213,7 @@ class RoundCheck:
             self.report.unchecked["receipts whose answer is not published any more"] += 1
             return Answer(row, recorded=_recorded(leaf, clean))
         except PerturbError as error:
-            self._find(Step.ANSWERS, entry.position, "delta", "the miner's changes", error.message)
+            self._find(AuditStep.ANSWERS, entry.position, "delta", "the miner's changes", error.message)
             return Answer(row, recorded=_recorded(leaf, clean))
         self.report.checked["receipts recomputed"] += 1
         return Answer(row, pixels=pixels)
@@ -219,7 +221,9 @@ class RoundCheck:
     def _without_pixels(self, position: int, leaf: ReceiptLeaf, row: ArrivalRow) -> Answer:
         """An answer of which no pixels came: the code is the validator's word; the rest must be empty."""
         if leaf.reject == Reject.OK or leaf.reject not in set(Reject):
-            self._find(Step.ANSWERS, position, "reject", "a code for an answer without pixels", leaf.reject)
+            self._find(
+                AuditStep.ANSWERS, position, "reject", "a code for an answer without pixels", leaf.reject
+            )
             return Answer(row, recorded=Verdict(Reject.INTERRUPTED))
         self.report.attested[f"no image: {leaf.reject}"] += 1
         return Answer(row)
@@ -234,14 +238,14 @@ class RoundCheck:
             ("saturated", clean.saturated, 0),
         ):
             if expected != got:
-                self._find(Step.LABELS, opened.position, name, expected, got)
+                self._find(AuditStep.LABELS, opened.position, name, expected, got)
         self.report.checked["clean labels recomputed"] += 1
 
     def _check_signature(self, position: int, leaf: ReceiptLeaf, config: ConfigLeaf) -> None:
         """The miner's own signature, over what it was asked, its body and its pixels."""
         if not leaf.signature:
             if leaf.reject not in UNSIGNED:
-                self._find(Step.ANSWERS, position, "signature", "the miner's", "none")
+                self._find(AuditStep.ANSWERS, position, "signature", "the miner's", "none")
             return
         payload = response_payload(
             netuid=config.netuid,
@@ -252,10 +256,10 @@ class RoundCheck:
             pixels_sha256=leaf.signed_pixels or None,
         )
         if not keys.verify(leaf.hotkey, RESPONSE_DOMAIN, payload, _signature(leaf.signature)):
-            self._find(Step.ANSWERS, position, "signature", f"one of {leaf.hotkey}", leaf.signature)
+            self._find(AuditStep.ANSWERS, position, "signature", f"one of {leaf.hotkey}", leaf.signature)
         elif leaf.adversarial_pixels and leaf.adversarial_pixels != leaf.signed_pixels:
             self._find(
-                Step.ANSWERS, position, "adversarial_pixels", leaf.signed_pixels, leaf.adversarial_pixels
+                AuditStep.ANSWERS, position, "adversarial_pixels", leaf.signed_pixels, leaf.adversarial_pixels
             )
         self.report.checked["signatures"] += 1
 
@@ -263,15 +267,15 @@ class RoundCheck:
         self, position: int, expected: ReceiptLeaf | None, got: ReceiptLeaf, *, modelled: bool
     ) -> None:
         if expected is None:
-            self._find(Step.SEQUENCE, position, "uid", "one that was asked", got.uid)
+            self._find(AuditStep.SEQUENCE, position, "uid", "one that was asked", got.uid)
             return
         wanted, found = structs.asdict(expected) | {"delta": got.delta}, structs.asdict(got)
         different = [name for name in wanted if wanted[name] != found[name]]
-        step = Step.LABELS if modelled and LABEL_FIELDS & set(different) else Step.ANSWERS
+        step = AuditStep.LABELS if modelled and LABEL_FIELDS & set(different) else AuditStep.ANSWERS
         for name in different:
             self._find(step, position, name, wanted[name], found[name])
 
-    def _find(self, step: Step, position: int, name: str, expected: object, got: object) -> None:
+    def _find(self, step: AuditStep, position: int, name: str, expected: object, got: object) -> None:
         self.report.findings.append(Finding(step, position, name, str(expected), str(got)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perturbnet.audit.draws import Skipped
-from perturbnet.audit.findings import Finding, Step
+from perturbnet.audit.findings import AuditStep, Finding
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError, LedgerCorrupt
 from perturbnet.ledger import Entry, LedgerState
@@ -159,4 +159,4 @@ def _response_bytes(pixels: Pixels) -> int:
 
 
 def _finding(entry: Entry, name: str, expected: object, got: object) -> Finding:
-    return Finding(Step.CHALLENGES, entry.position, name, str(expected), str(got))
+    return Finding(AuditStep.CHALLENGES, entry.position, name, str(expected), str(got))

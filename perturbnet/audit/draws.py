@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.findings import AuditReport, AuditStep, Finding
 from perturbnet.errors import PerturbError
 from perturbnet.ledger import Entry
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf, SegmentLeaf, SkipLeaf
@@ -29,7 +29,7 @@ class Skipped:
 class DrawCheck:
     """Follows one log; only leaves that the fold has accepted are shown to it."""
 
-    report: Report
+    report: AuditReport
     epoch: EpochLeaf | None = None
     order: Order | None = None
     revealed: int = 0
@@ -108,4 +108,4 @@ class DrawCheck:
             self._find(entry, name, expected, got)
 
     def _find(self, entry: Entry, name: str, expected: object, got: object) -> None:
-        self.report.findings.append(Finding(Step.DRAWS, entry.position, name, str(expected), str(got)))
+        self.report.findings.append(Finding(AuditStep.DRAWS, entry.position, name, str(expected), str(got)))

@@ -15,7 +15,7 @@ WHOLE_LOG = -1
 MAX_QUOTED = 200
 
 
-class Step(IntEnum):
+class AuditStep(IntEnum):
     """The numbered steps; see the room's docstring."""
 
     SIGNATURE = 1
@@ -33,7 +33,7 @@ class Step(IntEnum):
 class Finding:
     """Something that is not what the log's own rules give."""
 
-    step: Step
+    step: AuditStep
     leaf: int
     field: str
     expected: str
@@ -51,11 +51,11 @@ class Finding:
     @classmethod
     def read(cls, value: dict[str, Any]) -> Finding:
         """Read one back from a report. Raises `KeyError`, `TypeError` for what is none."""
-        return cls(**{**value, "step": Step[str(value["step"]).upper()]})
+        return cls(**{**value, "step": AuditStep[str(value["step"]).upper()]})
 
 
 @dataclass
-class Report:
+class AuditReport:
     """Findings and counts. `checked`, `attested` and `unchecked` map what was counted to how many."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Report:
     attested: Counter[str] = field(default_factory=Counter)
     unchecked: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Report) -> None:
+    def add(self, other: AuditReport) -> None:
         """Take in the report of another part; a finding that both made is kept once."""
         known = set(self.findings)
         self.findings += [finding for finding in other.findings if finding not in known]
@@ -82,7 +82,7 @@ class Report:
         }
 
     @classmethod
-    def read(cls, value: dict[str, Any]) -> Report:
+    def read(cls, value: dict[str, Any]) -> AuditReport:
         """Read one back. Raises `KeyError`, `TypeError`, `ValueError` for what is none."""
         counts = {name: Counter(value[name]) for name in ("checked", "attested", "unchecked")}
         return cls([Finding.read(item) for item in value["findings"]], **counts)

@@ -13,7 +13,7 @@ from functools import partial
 
 from perturbnet.audit.challenges import check_challenge
 from perturbnet.audit.draws import DrawCheck, Skipped
-from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import LeafRefused, LedgerCorrupt, NoteError
 from perturbnet.ledger import Entry, LedgerState
@@ -53,7 +53,7 @@ class History:
     """Takes the entries of one log in order."""
 
     expected: Expected
-    report: Report = field(default_factory=Report)
+    report: AuditReport = field(default_factory=AuditReport)
     state: LedgerState = field(default_factory=LedgerState)
     skipped: list[tuple[Skipped, RulesLeaf]] = field(default_factory=list)
     broken: bool = False
@@ -78,7 +78,7 @@ class History:
         try:
             self.state.apply(entry)
         except LeafRefused as refused:
-            step = Step.DRAWS if refused.field == "key" else Step.SEQUENCE
+            step = AuditStep.DRAWS if refused.field == "key" else AuditStep.SEQUENCE
             self._find(step, entry, refused.field, refused.expected, refused.got)
             self.broken = True
             return
@@ -151,17 +151,17 @@ class History:
     def _check_weights(self, entry: Entry, leaf: WeightsLeaf) -> None:
         """Step 9."""
         if self.state.rules is None:
-            self._find(Step.WEIGHTS, entry, "rules", "a rules leaf before it", "none")
+            self._find(AuditStep.WEIGHTS, entry, "rules", "a rules leaf before it", "none")
             return
         if self.state.open_round is not None:
             missing = len(self.state.open_round.leaf.asked) - len(self.state.open_round.receipts)
-            self._find(Step.SEQUENCE, entry, "kind", f"{missing} more receipts", "weights")
+            self._find(AuditStep.SEQUENCE, entry, "kind", f"{missing} more receipts", "weights")
             return
         position, rules = self.state.rules
         try:
             vector = weigh(self.state.standings(), rules)
         except LedgerCorrupt as error:
-            self._find(Step.WEIGHTS, entry, "rules", "ones that can be read", error.message)
+            self._find(AuditStep.WEIGHTS, entry, "rules", "ones that can be read", error.message)
             return
         shares = [[uid, share] for uid, share in vector.shares_ppb.items()]
         facts: list[tuple[str, object, object]] = [
@@ -172,7 +172,7 @@ class History:
         ]
         for name, expected, got in facts:
             if expected != got:
-                self._find(Step.WEIGHTS, entry, name, expected, got)
+                self._find(AuditStep.WEIGHTS, entry, name, expected, got)
         self._check_block(entry, leaf.block)
         self.report.checked["weight vectors"] += 1
 
@@ -184,7 +184,7 @@ class History:
             elif self.authority is not None:
                 self.authority = follow_key(self.authority, leaf)
         except NoteError as error:
-            self._find(Step.SIGNATURE, entry, "signature", "a key that was delegated", error.message)
+            self._find(AuditStep.SIGNATURE, entry, "signature", "a key that was delegated", error.message)
 
     def _check_config(self, entry: Entry, leaf: ConfigLeaf) -> None:
         self._models.add(leaf.model_digest)
@@ -205,17 +205,19 @@ class History:
             facts.append(("protocol_fingerprint", known.protocol_fingerprint, leaf.protocol_fingerprint))
         for name, expected, got in facts:
             if expected != got:
-                self._find(Step.SEQUENCE, entry, name, expected, got)
+                self._find(AuditStep.SEQUENCE, entry, name, expected, got)
 
     def _check_certificate(self, entry: Entry, leaf: CertificateLeaf) -> None:
         """Its range, key and place are the fold's; here: it is about a model that this log has judged."""
         if leaf.subject not in self._models:
             models = ", ".join(sorted(self._models)) or "none"
-            self._find(Step.SEQUENCE, entry, "subject", f"a model of a config leaf: {models}", leaf.subject)
+            self._find(
+                AuditStep.SEQUENCE, entry, "subject", f"a model of a config leaf: {models}", leaf.subject
+            )
 
     def _check_metagraph(self, entry: Entry, leaf: MetagraphLeaf) -> None:
         if leaf.netuid != self.expected.netuid:
-            self._find(Step.SEQUENCE, entry, "netuid", self.expected.netuid, leaf.netuid)
+            self._find(AuditStep.SEQUENCE, entry, "netuid", self.expected.netuid, leaf.netuid)
         self._check_block(entry, leaf.block)
         self._check_readable(entry, "neurons", partial(read_metagraph, leaf))
 
@@ -228,21 +230,21 @@ class History:
             ("rows", config.dataset.get("rows"), leaf.rows),
         ):
             if expected != got:
-                self._find(Step.DRAWS, entry, name, expected, got)
+                self._find(AuditStep.DRAWS, entry, name, expected, got)
 
     def _check_block(self, entry: Entry, block: int) -> None:
         """Blocks never go back, and a leaf that an anchor pins is not of a later block than the anchor."""
         if block < self._last_block:
-            self._find(Step.SEQUENCE, entry, "block", f"{self._last_block} or later", block)
+            self._find(AuditStep.SEQUENCE, entry, "block", f"{self._last_block} or later", block)
         pinned = next((at for size, at in self.expected.anchored if entry.position < size), None)
         if pinned is not None and block > pinned:
-            self._find(Step.ANCHORS, entry, "block", f"{pinned} or earlier: anchored there", block)
+            self._find(AuditStep.ANCHORS, entry, "block", f"{pinned} or earlier: anchored there", block)
 
     def _check_readable(self, entry: Entry, name: str, read: Callable[[], object]) -> None:
         try:
             read()
         except LedgerCorrupt as error:
-            self._find(Step.SEQUENCE, entry, name, "one that can be read", error.message)
+            self._find(AuditStep.SEQUENCE, entry, name, "one that can be read", error.message)
 
-    def _find(self, step: Step, entry: Entry, name: str, expected: object, got: object) -> None:
+    def _find(self, step: AuditStep, entry: Entry, name: str, expected: object, got: object) -> None:
         self.report.findings.append(Finding(step, entry.position, name, str(expected), str(got)))

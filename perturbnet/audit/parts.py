@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from perturbnet.audit.findings import Report
+from perturbnet.audit.findings import AuditReport
 from perturbnet.audit.run import Scope
 from perturbnet.errors import AuditError
 from perturbnet.transparency.bundle import Bundle
@@ -20,7 +20,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """The log that is audited: whose, how many of its leaves, and their root, hex."""
 
     origin: str
@@ -28,7 +28,7 @@ class Plan:
     root: str
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Plan:
+    def of(cls, bundle: Bundle) -> AuditPlan:
         """All that is published now."""
         return cls(bundle.checkpoint.origin, bundle.size, bundle.checkpoint.root.hex())
 
@@ -48,12 +48,12 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
+class AuditPart:
     """One part's report, and what of the plan it covers."""
 
-    plan: Plan
+    plan: AuditPlan
     scope: Scope
-    report: Report
+    report: AuditReport
     model: bool
     seconds: float = 0.0
 
@@ -71,27 +71,27 @@ class Part:
         return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def read_plan(text: str) -> Plan:
+def read_plan(text: str) -> AuditPlan:
     """Read a plan's file. Raises `AuditError` for what is none."""
     try:
-        return Plan(**json.loads(text))
+        return AuditPlan(**json.loads(text))
     except (ValueError, TypeError) as error:
         raise AuditError(f"not a plan: {error}") from None
 
 
-def read_part(text: str) -> Part:
+def read_part(text: str) -> AuditPart:
     """Read a part's report. Raises `AuditError` for what is none."""
     try:
         value: dict[str, Any] = json.loads(text)
         if value["version"] != VERSION:
             raise AuditError(f"a report of version {value['version']}, expected {VERSION}")
-        scope, plan = Scope(**value["scope"]), Plan(**value["plan"])
-        return Part(plan, scope, Report.read(value), bool(value["model"]), float(value["seconds"]))
+        scope, plan = Scope(**value["scope"]), AuditPlan(**value["plan"])
+        return AuditPart(plan, scope, AuditReport.read(value), bool(value["model"]), float(value["seconds"]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise AuditError(f"not a report of an audit: {error!r}") from None
 
 
-def merge(parts: Sequence[Part]) -> Part:
+def merge(parts: Sequence[AuditPart]) -> AuditPart:
     """One report out of the part `log` and ranges that cover the plan without a gap.
 
     Raises:
@@ -115,9 +115,9 @@ def merge(parts: Sequence[Part]) -> Part:
             reached = part.scope.stop
     if reached != plan.size:
         raise AuditError(f"leaves {reached} to {plan.size} are in no part")
-    whole = Report()
+    whole = AuditReport()
     for part in parts:
         whole.add(part.report)
     scope = replace(Scope.whole(plan.size), sample=parts[0].scope.sample)
     model = all(part.model for part in parts if not part.scope.history)
-    return Part(plan, scope, whole, model, sum(part.seconds for part in parts))
+    return AuditPart(plan, scope, whole, model, sum(part.seconds for part in parts))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from perturbnet.audit.answers import RoundCheck
 from perturbnet.audit.challenges import check_skip, skipped_without_reason
-from perturbnet.audit.findings import WHOLE_LOG, Finding, Report, Step
+from perturbnet.audit.findings import WHOLE_LOG, AuditReport, AuditStep, Finding
 from perturbnet.audit.heads import check_anchors, check_authority, check_signature
 from perturbnet.audit.history import Expected, History
 from perturbnet.datasets import ImageSource
@@ -74,7 +74,7 @@ class Audit:
     scope: Scope
     progress: Stages = lambda _what, _done, _of: None
     dice: random.Random = field(default_factory=random.SystemRandom)
-    report: Report = field(default_factory=Report)
+    report: AuditReport = field(default_factory=AuditReport)
 
     def run_history(self) -> History:
         """Steps 3, 4, 5, 6 and 9."""
@@ -143,11 +143,11 @@ class Audit:
     def _unreadable(self, leaf: int, error: LedgerError) -> None:
         """Step 3: the log cannot be read on from here."""
         got = f"{type(error).__name__}: {error.message}"
-        finding = Finding(Step.LEAVES, leaf, "leaf", "one that leads to the checkpoint's root", got)
+        finding = Finding(AuditStep.LEAVES, leaf, "leaf", "one that leads to the checkpoint's root", got)
         self.report.findings.append(finding)
 
 
-def audit_bundle(audit: Audit, bundle: Bundle, anchors: Sequence[Anchor]) -> Report:
+def audit_bundle(audit: Audit, bundle: Bundle, anchors: Sequence[Anchor]) -> AuditReport:
     """All steps that are in scope. Anchors come from outside; see `heads`."""
     if audit.scope.history:
         hinted = check_signature(bundle, audit.expected, audit.report)

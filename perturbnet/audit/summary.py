@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 
-from perturbnet.audit.findings import Report, Step
-from perturbnet.audit.parts import Part
+from perturbnet.audit.findings import AuditReport, AuditStep
+from perturbnet.audit.parts import AuditPart
 
 MAX_SHOWN = 20
 _TITLES = {
-    Step.SIGNATURE: "the log's head is signed by a key of the hotkey",
-    Step.ANCHORS: "every anchor on chain pins a beginning of this log",
-    Step.LEAVES: "every leaf is in the tree and readable",
-    Step.SEQUENCE: "every leaf can follow the ones before it",
-    Step.DRAWS: "rows and seeds follow from the keys",
-    Step.CHALLENGES: "epsilon, miners and images follow from draw and block",
-    Step.ANSWERS: "signatures, distortion and scores recomputed",
-    Step.LABELS: "labels and logits recomputed",
-    Step.WEIGHTS: "weights follow from the histories",
+    AuditStep.SIGNATURE: "the log's head is signed by a key of the hotkey",
+    AuditStep.ANCHORS: "every anchor on chain pins a beginning of this log",
+    AuditStep.LEAVES: "every leaf is in the tree and readable",
+    AuditStep.SEQUENCE: "every leaf can follow the ones before it",
+    AuditStep.DRAWS: "rows and seeds follow from the keys",
+    AuditStep.CHALLENGES: "epsilon, miners and images follow from draw and block",
+    AuditStep.ANSWERS: "signatures, distortion and scores recomputed",
+    AuditStep.LABELS: "labels and logits recomputed",
+    AuditStep.WEIGHTS: "weights follow from the histories",
 }
 # What a step has looked at; where that is nothing, it does not say that it holds.
 _COUNTED = {
-    Step.SIGNATURE: "signatures of the checkpoint",
-    Step.ANCHORS: "anchors",
-    Step.LEAVES: "leaves",
-    Step.SEQUENCE: "leaves",
-    Step.DRAWS: "draws",
-    Step.CHALLENGES: "challenges",
-    Step.ANSWERS: "receipts recomputed",
-    Step.LABELS: "labels recomputed",
-    Step.WEIGHTS: "weight vectors",
+    AuditStep.SIGNATURE: "signatures of the checkpoint",
+    AuditStep.ANCHORS: "anchors",
+    AuditStep.LEAVES: "leaves",
+    AuditStep.SEQUENCE: "leaves",
+    AuditStep.DRAWS: "draws",
+    AuditStep.CHALLENGES: "challenges",
+    AuditStep.ANSWERS: "receipts recomputed",
+    AuditStep.LABELS: "labels recomputed",
+    AuditStep.WEIGHTS: "weight vectors",
 }
 
 
-def summarise(part: Part) -> list[str]:
+def summarise(part: AuditPart) -> list[str]:
     """The lines to print."""
     report = part.report
     found = Counter(finding.step for finding in report.findings)
@@ -49,11 +49,11 @@ def summarise(part: Part) -> list[str]:
     return [*lines, "", f"{verdict} in {part.seconds:.0f} s"]
 
 
-def _verdict(step: Step, part: Part, found: int) -> str:
+def _verdict(step: AuditStep, part: AuditPart, found: int) -> str:
     if found:
         return f"{found} found"
     scope = part.scope
-    rounds = {Step.ANSWERS, Step.LABELS}
+    rounds = {AuditStep.ANSWERS, AuditStep.LABELS}
     if step in rounds and scope.start >= scope.stop:
         return "other part"
     if step not in rounds and not scope.history:
@@ -66,7 +66,7 @@ def _counts(title: str, counts: Counter[str]) -> list[str]:
     return ["", f"{title}:", *(f"  {count:>10,}  {name}" for name, count in shown)] if shown else []
 
 
-def _findings(report: Report) -> list[str]:
+def _findings(report: AuditReport) -> list[str]:
     ordered = sorted(report.findings, key=lambda finding: (finding.step, finding.leaf, finding.field))
     lines = [f"  step {finding.step}: {finding.sentence()}" for finding in ordered[:MAX_SHOWN]]
     if len(ordered) > MAX_SHOWN:

@@ -49,7 +49,7 @@ class Undecodable:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FileFingerprint:
     """What one Parquet file gives.
 
     Its name in the data set, hex root over its own rows, hex digest of its labels, rows by class index, rows
@@ -71,7 +71,7 @@ class Part:
 class Fingerprint:
     """A data set: its parts in order, all leaves, and the hex root over them."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[FileFingerprint, ...]
     root: str
     leaves: bytes
 
@@ -133,7 +133,7 @@ def root_of(leaves: bytes) -> str:
     return merkle.root(leaves[at : at + size] for at in range(0, len(leaves), size)).hex()
 
 
-def fingerprint_file(path: Path, name: str, progress: Progress | None = None) -> Part:
+def fingerprint_file(path: Path, name: str, progress: Progress | None = None) -> FileFingerprint:
     """Read one Parquet file row by row; `progress` is told (rows done, rows).
 
     Raises:
@@ -155,7 +155,7 @@ def fingerprint_file(path: Path, name: str, progress: Progress | None = None) ->
         classes[index] += 1
         if progress is not None:
             progress(row + 1, total)
-    return Part(
+    return FileFingerprint(
         name=name,
         rows=len(leaves) // merkle.HASH_BYTES,
         root=root_of(bytes(leaves)),
@@ -168,7 +168,7 @@ def fingerprint_file(path: Path, name: str, progress: Progress | None = None) ->
     )
 
 
-def merge(parts: Sequence[Part]) -> Fingerprint:
+def merge(parts: Sequence[FileFingerprint]) -> Fingerprint:
     """Join parts, given in any order, in the order of their names.
 
     Raises:

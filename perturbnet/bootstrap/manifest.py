@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from perturbnet.bootstrap.fingerprint import Fingerprint
 from perturbnet.bootstrap.model import ModelRecord
-from perturbnet.bootstrap.witness import Witness
+from perturbnet.bootstrap.witness import FileWitness
 from perturbnet.errors import ArtifactError, ArtifactMissing
 from perturbnet.wire import canonical_json
 from perturbnet.wire.messages import PROTOCOL_VERSION
@@ -126,7 +126,7 @@ def build_manifest(
     revision: str,
     split: str,
     found: Fingerprint,
-    files: dict[str, Witness],
+    files: dict[str, FileWitness],
     model: ModelRecord,
 ) -> Manifest:
     """Put a manifest together; `files` are those of the data set that came from the hub, by name.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet.bootstrap.witness import Witness, read_witness, witness_file
+from perturbnet.bootstrap.witness import FileWitness, read_witness, witness_file
 from perturbnet.errors import ArtifactError
 
 
@@ -24,7 +24,7 @@ class ModelRecord:
     golden: tuple[str, ...]
     weights: str
     network: str
-    file: Witness | None
+    file: FileWitness | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name."""

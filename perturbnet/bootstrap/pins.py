@@ -26,7 +26,7 @@ _ENTRY = re.compile(r"\{\n\s+\"sha256\": (\"[0-9a-f]{64}\"),\n\s+\"size\": (\d+)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFile:
     """What is pinned of one repository; `part` is `dataset` or `weights`, `locked` empty until recorded."""
 
     part: str
@@ -55,7 +55,7 @@ def read_profile_pins(profile: str, file: Path | None = None) -> dict[str, Any]:
     return stated
 
 
-def wanted_of(pins: Mapping[str, Any]) -> tuple[Wanted, ...]:
+def wanted_of(pins: Mapping[str, Any]) -> tuple[WantedFile, ...]:
     """Return what a profile wants from the hub, data set first; nothing for the reference profile.
 
     Raises:
@@ -73,7 +73,7 @@ def wanted_of(pins: Mapping[str, Any]) -> tuple[Wanted, ...]:
         raise ArtifactError(f"the pins are not as expected: {error!r}") from error
 
 
-def select(wanted: Wanted, snapshot: HubSnapshot) -> HubSnapshot:
+def select(wanted: WantedFile, snapshot: HubSnapshot) -> HubSnapshot:
     """Return the snapshot with only the files that are wanted, each compared with the lock.
 
     Raises:
@@ -136,11 +136,11 @@ def diff_pins(before: str, after: str, name: str) -> str:
     return "".join(lines)
 
 
-def _dataset(stated: Mapping[str, Any]) -> Wanted:
+def _dataset(stated: Mapping[str, Any]) -> WantedFile:
     files = stated["files"] or {}
     locked = {path: Pin(path, str(pin["sha256"]), int(pin["size"])) for path, pin in files.items()}
     pattern = re.compile(rf"data/{re.escape(stated['split'])}-\d{{5}}-of-\d{{5}}\.parquet")
-    return Wanted(
+    return WantedFile(
         "dataset",
         "dataset",
         str(stated["repository"]),
@@ -150,11 +150,11 @@ def _dataset(stated: Mapping[str, Any]) -> Wanted:
     )
 
 
-def _weights(stated: Mapping[str, Any]) -> Wanted:
+def _weights(stated: Mapping[str, Any]) -> WantedFile:
     name, locked = str(stated["file"]), {}
     if stated["sha256"] is not None:
         locked[name] = Pin(name, str(stated["sha256"]), int(stated["size"]))
-    return Wanted(
+    return WantedFile(
         "weights",
         "model",
         str(stated["repository"]),

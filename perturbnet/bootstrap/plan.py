@@ -31,7 +31,7 @@ DATASET, WEIGHTS = "dataset", "weights"
 
 
 @dataclass(frozen=True)
-class Plan:
+class BootstrapPlan:
     """One profile on this machine; `pins` is another pins file than the package's, if any."""
 
     place: Workplace
@@ -114,7 +114,7 @@ class Plan:
         return {wanted.part for wanted in wanted_of(self.stated)}
 
 
-def plan_from(config: Mapping[str, Any], environment: Mapping[str, str]) -> Plan:
+def plan_from(config: Mapping[str, Any], environment: Mapping[str, str]) -> BootstrapPlan:
     """Return the plan for the workflow's configuration: its `profile` and `pins`, else the settings.
 
     Raises:
@@ -125,7 +125,7 @@ def plan_from(config: Mapping[str, Any], environment: Mapping[str, str]) -> Plan
     overrides = {"PERTURB_PROFILE": str(profile)} if profile else {}
     settings = load_settings(environment, overrides=overrides).settings
     place = Workplace(settings.cache_dir.absolute(), settings.profile)
-    return Plan(place, Path(pins).absolute() if pins else None)
+    return BootstrapPlan(place, Path(pins).absolute() if pins else None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Record:
     beside: tuple[Path, ...] = ()
 
 
-def is_complete(plan: Plan) -> bool:
+def is_complete(plan: BootstrapPlan) -> bool:
     """Whether everything is there and as it was recorded: then there is nothing to do.
 
     Raises:
@@ -151,7 +151,7 @@ def is_complete(plan: Plan) -> bool:
     return True
 
 
-def forget_untrue(plan: Plan, *, paranoid: bool = False) -> list[str]:
+def forget_untrue(plan: BootstrapPlan, *, paranoid: bool = False) -> list[str]:
     """Remove the records that are not true any more; return for each, in a sentence, what was found.
 
     `paranoid` hashes every file of the data set again, whatever it looks like.
@@ -183,11 +183,11 @@ def _faults(records: Iterable[_Record]) -> Iterator[tuple[_Record, str]]:
             yield record, error.message if isinstance(error, PerturbError) else str(error)
 
 
-def _require_rows(plan: Plan) -> None:
+def _require_rows(plan: BootstrapPlan) -> None:
     check_holdings(plan.place, open_manifest(plan.place))
 
 
-def _records(plan: Plan, *, paranoid: bool = False) -> Iterator[_Record]:
+def _records(plan: BootstrapPlan, *, paranoid: bool = False) -> Iterator[_Record]:
     """Every record, each before those that are made from it."""
     place = plan.place
     if plan.from_hub:
@@ -209,12 +209,12 @@ def _records(plan: Plan, *, paranoid: bool = False) -> Iterator[_Record]:
     yield _Record(place.report, partial(require_whole, place.report))
 
 
-def _made_of(plan: Plan, name: str) -> tuple[Path, ...]:
+def _made_of(plan: BootstrapPlan, name: str) -> tuple[Path, ...]:
     """What stands in the records of one file of the data set."""
     return plan.place.fetched(name), plan.place.part(name), leaves_of(plan.place.part(name))
 
 
-def _names(plan: Plan) -> tuple[list[str], list[str]]:
+def _names(plan: BootstrapPlan) -> tuple[list[str], list[str]]:
     """The files of the data set and of the weights; none while they are not listed."""
     try:
         return plan.data_files(), plan.weight_files()
@@ -222,7 +222,7 @@ def _names(plan: Plan) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def _check_fetched(plan: Plan, name: str) -> None:
+def _check_fetched(plan: BootstrapPlan, name: str) -> None:
     stated = read_json(plan.place.fetched(name))
     path, size = Path(str(stated.get("file"))), stated.get("size")
     if not path.is_file():
@@ -244,13 +244,13 @@ def _check_part(record: Path, *, paranoid: bool) -> None:
     require_unchanged(file, paranoid=paranoid)
 
 
-def _check_model(plan: Plan) -> None:
+def _check_model(plan: BootstrapPlan) -> None:
     record = read_model(read_json(plan.place.model), str(plan.place.model))
     if record.file is not None:
         require_unchanged(record.file)
 
 
-def _check_manifest(plan: Plan) -> None:
+def _check_manifest(plan: BootstrapPlan) -> None:
     expected = assemble(plan.place, listing=plan.place.listing, pins=plan.pins)
     found = open_manifest(plan.place)
     if found != expected:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from perturbnet.bootstrap.pins import Wanted, select, wanted_of
+from perturbnet.bootstrap.pins import WantedFile, select, wanted_of
 from perturbnet.errors import ArtifactError
 from perturbnet.hub.connection import Pace
 from perturbnet.hub.fetching import missing_bytes
@@ -29,7 +29,8 @@ def list_wanted(
     """Ask the hub for every snapshot the pins name; only wanted files, compared with the lock.
 
     Raises:
-        HubRefused, HubUnavailable, ArtifactError, DigestMismatch: see `listing.list_snapshot` and `pins.select`.
+        HubRefused, HubUnavailable, ArtifactError, DigestMismatch: see `listing.list_snapshot` and
+        `pins.select`.
 
     """
     return MappingProxyType(
@@ -99,7 +100,7 @@ def bytes_to_fetch(listing: Listing, hub_cache: Path) -> int:
     )
 
 
-def _read_part(wanted: Wanted, snapshots: Mapping[str, Any], file: Path) -> HubSnapshot:
+def _read_part(wanted: WantedFile, snapshots: Mapping[str, Any], file: Path) -> HubSnapshot:
     stated = snapshots.get(wanted.part)
     if not isinstance(stated, dict):
         raise ArtifactError(f"{file} lists no {wanted.part}; write it with `perturb data list`")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.plan import BootstrapPlan
 from perturbnet.bootstrap.profile import bytes_to_fetch
 from perturbnet.bootstrap.records import read_json
 from perturbnet.errors import ArtifactError
@@ -22,7 +22,7 @@ _EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BootstrapStatus:
     """Bytes fetched and rows fingerprinted, of how many; 0 of 0 while that is not known."""
 
     bytes_done: int
@@ -37,7 +37,7 @@ class Standing:
         return (fetched if self.bytes_total else "") + rows
 
 
-def take_standing(plan: Plan) -> Standing:
+def take_standing(plan: BootstrapPlan) -> BootstrapStatus:
     """Look at the disk now. Nothing that cannot be read yet is an error: it counts as nothing."""
     total = done = 0
     names: list[str] = []
@@ -48,7 +48,7 @@ def take_standing(plan: Plan) -> Standing:
             done = total - bytes_to_fetch(listing, plan.place.cache_dir / "hub")
         names = plan.data_files()
     rows = sum(_rows_of(plan.place.part(name)) for name in names)
-    return Standing(done, total, rows, plan.rows or 0)
+    return BootstrapStatus(done, total, rows, plan.rows or 0)
 
 
 def telling_rows(record: Path) -> Progress:

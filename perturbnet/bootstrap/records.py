@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet.bootstrap.fingerprint import Fingerprint, Part, Undecodable, root_of
-from perturbnet.bootstrap.witness import Witness, read_witness
+from perturbnet.bootstrap.fingerprint import FileFingerprint, Fingerprint, Undecodable, root_of
+from perturbnet.bootstrap.witness import FileWitness, read_witness
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch
 from perturbnet.ledger import merkle
 from perturbnet.runtime.artifacts import write_durably
@@ -90,7 +90,7 @@ class Recorded:
     """A fingerprint as it was written down, with the file of each part, in the same order."""
 
     fingerprint: Fingerprint
-    files: tuple[Witness, ...]
+    files: tuple[FileWitness, ...]
 
 
 def leaves_of(record: Path) -> Path:
@@ -133,7 +133,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return stated
 
 
-def write_part(record: Path, part: Part, file: Witness) -> None:
+def write_part(record: Path, part: FileFingerprint, file: FileWitness) -> None:
     """Write a part: its leaves, then its record.
 
     Raises:
@@ -145,7 +145,7 @@ def write_part(record: Path, part: Part, file: Witness) -> None:
     write_json(record, _part_json(part, file))
 
 
-def read_part(record: Path) -> tuple[Part, Witness]:
+def read_part(record: Path) -> tuple[FileFingerprint, FileWitness]:
     """Read a part back, its leaves compared with its root.
 
     Raises:
@@ -164,7 +164,7 @@ def read_part(record: Path) -> tuple[Part, Witness]:
     return part, witness
 
 
-def write_fingerprint(record: Path, found: Fingerprint, files: Sequence[Witness]) -> None:
+def write_fingerprint(record: Path, found: Fingerprint, files: Sequence[FileWitness]) -> None:
     """Write a merged fingerprint with the file of each part.
 
     Raises:
@@ -210,7 +210,7 @@ def _read_leaves(path: Path) -> bytes:
         raise ArtifactMissing(f"{path} does not exist", hint=_HOW) from None
 
 
-def _part_json(part: Part, file: Witness) -> dict[str, Any]:
+def _part_json(part: FileFingerprint, file: FileWitness) -> dict[str, Any]:
     return {
         "name": part.name,
         "rows": part.rows,
@@ -224,9 +224,9 @@ def _part_json(part: Part, file: Witness) -> dict[str, Any]:
     }
 
 
-def _read_part(stated: Mapping[str, Any], leaves: bytes, where: str) -> tuple[Part, Witness]:
+def _read_part(stated: Mapping[str, Any], leaves: bytes, where: str) -> tuple[FileFingerprint, FileWitness]:
     try:
-        part = Part(
+        part = FileFingerprint(
             name=str(stated["name"]),
             rows=int(stated["rows"]),
             root=str(stated["root"]),

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import perturbnet
-from perturbnet.bootstrap.plan import Plan, is_complete
-from perturbnet.bootstrap.progress import Standing, take_standing
+from perturbnet.bootstrap.plan import BootstrapPlan, is_complete
+from perturbnet.bootstrap.progress import BootstrapStatus, take_standing
 from perturbnet.errors import ArtifactError, ArtifactMissing
 
 _POLL_S = 0.2
@@ -39,7 +39,9 @@ def find_snakefile() -> Path:
     raise ArtifactMissing("this installation has no Snakefile", hint=f"It was looked for in {looked}.")
 
 
-def command_of(plan: Plan, targets: Sequence[str], *, cores: int | None, paranoid: bool) -> list[str]:
+def command_of(
+    plan: BootstrapPlan, targets: Sequence[str], *, cores: int | None, paranoid: bool
+) -> list[str]:
     """Return the command that runs targets; the default profile beside the Snakefile applies."""
     snakefile = find_snakefile()
     config = [f"profile={plan.place.profile}", *([f"pins={plan.pins}"] if plan.pins else [])]
@@ -57,10 +59,10 @@ def command_of(plan: Plan, targets: Sequence[str], *, cores: int | None, paranoi
 
 
 def run_workflow(
-    plan: Plan,
+    plan: BootstrapPlan,
     targets: Sequence[str] = ("bootstrap",),
     *,
-    show: Callable[[Standing, str], None],
+    show: Callable[[BootstrapStatus, str], None],
     cores: int | None = None,
     paranoid: bool = False,
 ) -> None:
@@ -93,7 +95,7 @@ def run_workflow(
         raise ArtifactError(_what_failed(log), hint=f"Everything that was said: {log}")
 
 
-def ensure(plan: Plan, *, show: Callable[[Standing, str], None]) -> bool:
+def ensure(plan: BootstrapPlan, *, show: Callable[[BootstrapStatus, str], None]) -> bool:
     """Prepare a profile unless everything is there already; return whether anything was done.
 
     Raises:

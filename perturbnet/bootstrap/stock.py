@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from perturbnet.bootstrap.pins import read_profile_pins
 from perturbnet.bootstrap.profile import read_listing
-from perturbnet.bootstrap.witness import Witness, witness_file
+from perturbnet.bootstrap.witness import FileWitness, witness_file
 from perturbnet.datasets.reference import DEFAULT_SPLIT, REPOSITORY, parquet_path, pinned_splits
 from perturbnet.errors import ArtifactError, DigestMismatch
 from perturbnet.hub.layout import place_of
@@ -31,7 +31,7 @@ class Stock:
     files: Mapping[str, Path]
     digests: Mapping[str, str]
 
-    def witness(self, name: str) -> Witness:
+    def witness(self, name: str) -> FileWitness:
         """Hash one of the files and compare it with what it must be.
 
         Raises:

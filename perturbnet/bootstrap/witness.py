@@ -25,7 +25,7 @@ from perturbnet.runtime.artifacts import sha256_file
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class FileWitness:
     """One file: path, bytes, hex SHA-256; times in ns since 1970 and inode as `stat` gives them."""
 
     path: str
@@ -40,24 +40,24 @@ class Witness:
         return asdict(self)
 
 
-def read_witness(stated: object, where: str) -> Witness:
-    """Return what `Witness.to_json` wrote.
+def read_witness(stated: object, where: str) -> FileWitness:
+    """Return what `FileWitness.to_json` wrote.
 
     Raises:
         ArtifactError: it is something else; `where` names the file that states it.
 
     """
-    kinds = {field.name: str if field.type in (str, "str") else int for field in fields(Witness)}
+    kinds = {field.name: str if field.type in (str, "str") else int for field in fields(FileWitness)}
     if not isinstance(stated, Mapping) or set(stated) != set(kinds):
         raise ArtifactError(f"{where}: {str(stated)[:80]!r} does not describe a file")
     for name, kind in kinds.items():
         if not isinstance(stated[name], kind) or isinstance(stated[name], bool):
             raise ArtifactError(f"{where}: {name} is {stated[name]!r}, expected {kind.__name__}")
     values: dict[str, Any] = dict(stated)
-    return Witness(**values)
+    return FileWitness(**values)
 
 
-def witness_file(path: Path) -> Witness:
+def witness_file(path: Path) -> FileWitness:
     """Hash a file and remember how it looked.
 
     Raises:
@@ -72,10 +72,10 @@ def witness_file(path: Path) -> Witness:
     after = _stat(path)
     if after is None or _look(before) != _look(after):
         raise ArtifactError(f"{path} changed while it was read", hint="Is another program writing to it?")
-    return Witness(str(path), after.st_size, sha256, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
+    return FileWitness(str(path), after.st_size, sha256, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
 
 
-def require_unchanged(witness: Witness, *, paranoid: bool = False, hint: str = "") -> None:
+def require_unchanged(witness: FileWitness, *, paranoid: bool = False, hint: str = "") -> None:
     """Return if a file is still what was hashed; hash it again if it looks different, or if `paranoid`.
 
     Raises:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perturbnet.bootstrap.holdings import open_manifest
-from perturbnet.bootstrap.plan import Plan, forget_untrue, plan_from
+from perturbnet.bootstrap.plan import BootstrapPlan, forget_untrue, plan_from
 from perturbnet.bootstrap.progress import take_standing
 from perturbnet.errors import PerturbError
 
@@ -34,7 +34,9 @@ _held: list[int] = []  # descriptors of locks; the kernel releases them when thi
 Files = Callable[..., list[str]]
 
 
-def open_plan(config: Mapping[str, Any], *, main: bool, arguments: Sequence[str] | None = None) -> Plan:
+def open_plan(
+    config: Mapping[str, Any], *, main: bool, arguments: Sequence[str] | None = None
+) -> BootstrapPlan:
     """Return the plan; in the process that does the work, lock it and forget records that are not true.
 
     Raises:
@@ -52,39 +54,39 @@ def open_plan(config: Mapping[str, Any], *, main: bool, arguments: Sequence[str]
     return plan
 
 
-def fetched_data(plan: Plan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
+def fetched_data(plan: BootstrapPlan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
     """Return an input function: the records of the data set's files, once they are listed."""
     return lambda _: [str(plan.place.fetched(name)) for name in _data_files(plan, checkpoints)]
 
 
-def parts(plan: Plan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
+def parts(plan: BootstrapPlan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
     """Return an input function: the parts of the fingerprint, once the files are listed."""
     return lambda _: [str(plan.place.part(name)) for name in _data_files(plan, checkpoints)]
 
 
-def fetched_weights(plan: Plan) -> list[str]:
+def fetched_weights(plan: BootstrapPlan) -> list[str]:
     """Return the records of the weights' files; none where they are in the package."""
     return [str(plan.place.fetched(name)) for name in plan.weight_names()]
 
 
-def start_telling(plan: Plan) -> None:
+def start_telling(plan: BootstrapPlan) -> None:
     """Say every few seconds how far it is, in a line, as long as it moves."""
     threading.Thread(target=_tell, args=(plan,), daemon=True).start()
 
 
-def tell_end(plan: Plan) -> None:
+def tell_end(plan: BootstrapPlan) -> None:
     """Say the protocol fingerprint, if there is one now."""
     if plan.place.manifest.exists():
         _say(f"protocol fingerprint {open_manifest(plan.place).digest}")
 
 
-def _data_files(plan: Plan, checkpoints: Any) -> list[str]:  # noqa: ANN401 - Snakemake's
+def _data_files(plan: BootstrapPlan, checkpoints: Any) -> list[str]:  # noqa: ANN401 - Snakemake's
     if plan.from_hub:
         checkpoints.listing.get()  # not listed yet: Snakemake runs that first and asks again
     return plan.data_files()
 
 
-def _lock(plan: Plan) -> None:
+def _lock(plan: BootstrapPlan) -> None:
     plan.place.folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(plan.place.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
     try:
@@ -95,7 +97,7 @@ def _lock(plan: Plan) -> None:
     _held.append(handle)
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: BootstrapPlan) -> None:
     said = ""
     while True:
         time.sleep(TELL_EVERY_S)

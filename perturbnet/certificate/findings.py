@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 
-class Step(IntEnum):
+class VerificationStep(IntEnum):
     """The numbers of `verification`'s docstring."""
 
     FORM = 1
@@ -21,7 +21,7 @@ class Step(IntEnum):
     ANCHOR = 9
 
 
-class Outcome(StrEnum):
+class StepOutcome(StrEnum):
     """What became of a step."""
 
     CHECKED = "checked"
@@ -30,27 +30,27 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class StepResult:
     """One thing that was looked at."""
 
-    step: Step
-    outcome: Outcome
+    step: VerificationStep
+    outcome: StepOutcome
     text: str
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """All lines, in order; `status` is verified, refused, or incomplete where a step could not be made."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[StepResult] = field(default_factory=list)
 
     @property
     def status(self) -> str:
         """Verified only if every step was checked and none refused."""
-        if any(line.outcome is Outcome.REFUSED for line in self.lines):
+        if any(line.outcome is StepOutcome.REFUSED for line in self.lines):
             return "refused"
-        checked = {line.step for line in self.lines if line.outcome is Outcome.CHECKED}
-        return "verified" if checked == set(Step) else "incomplete"
+        checked = {line.step for line in self.lines if line.outcome is StepOutcome.CHECKED}
+        return "verified" if checked == set(VerificationStep) else "incomplete"
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""

@@ -1,7 +1,8 @@
 """What a certificate says, as types; and the part of it that anybody can gather from the log again.
 
-Every number is a whole number or decimal text. `Evidence` follows from the log, the model's digest and the
-range alone; whoever gathers it from the same leaves gets the same bytes. The rest is who says it, and when.
+Every number is a whole number or decimal text. `CertifiedEvidence` follows from the log, the model's digest
+and the range alone; whoever gathers it from the same leaves gets the same bytes. The rest is who says it, and
+when.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ VERSION = 1
 OFFLINE = "offline"  # the network of an evaluation without a chain
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CertifiedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was attacked. `digest` is SHA-256: of the canonical artefact, or of what names a plain network."""
 
     name: str
@@ -35,7 +36,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reproducible: bool  # whether labels come out the same, bit for bit, on every machine
 
 
-class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CertifiedGates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules that some of the rounds were judged by."""
 
     leaf: int
@@ -60,14 +61,14 @@ class ThreatModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     summary: str
     knowledge: str
-    gates: list[Gates]
+    gates: list[CertifiedGates]
     rounds_with_freshness: int  # the image was cropped and scaled by chance before it was sent
 
 
-class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CertifiedEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What follows from the log."""
 
-    model: Model
+    model: CertifiedModel
     threat_model: ThreatModel
     configurations: list[Configuration]
     statistics: Statistics
@@ -102,7 +103,7 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issued_with: str
     log: LogHead
     anchor: AnchorFacts | None
-    evidence: Evidence
+    evidence: CertifiedEvidence
     caveats: list[str]
     mappings: list[dict[str, str]]
 
@@ -140,7 +141,7 @@ class Gathering:
         self.rounds_by_rules[challenge.rules] += 1
         self.fresh += bool(challenge.freshness)
 
-    def finish(self, statistics: Statistics) -> Evidence:
+    def finish(self, statistics: Statistics) -> CertifiedEvidence:
         """The evidence; raises `OutputError` where no round counts."""
         if not self.configs:
             counted = ", ".join(f"{n} {why}" for why, n in statistics.excluded.items() if n) or "no rounds"
@@ -151,12 +152,14 @@ class Gathering:
         newest = self.configs[max(self.configs)]
         engines = sorted({config.engine for config in self.configs.values()})
         reproducible = set(engines) <= set(CANONICAL)
-        gates = [Gates(at, self.rounds_by_rules[at], rules) for at, rules in sorted(self.rules.items())]
+        gates = [
+            CertifiedGates(at, self.rounds_by_rules[at], rules) for at, rules in sorted(self.rules.items())
+        ]
         configurations = [
             _configuration(at, self.rounds_by_config[at], leaf) for at, leaf in sorted(self.configs.items())
         ]
-        return Evidence(
-            Model(newest.model_name, statistics.model, engines, reproducible),
+        return CertifiedEvidence(
+            CertifiedModel(newest.model_name, statistics.model, engines, reproducible),
             ThreatModel(summary(offline=self.offline), "white box", gates, self.fresh),
             configurations,
             statistics,
@@ -171,7 +174,7 @@ def gather(
     until: int | None = None,
     level: str = LEVEL,
     progress: Progress = lambda _done, _of: None,
-) -> Evidence:
+) -> CertifiedEvidence:
     """Count a range of leaves, and note what it was computed with; arguments as `statistics.count_log`.
 
     Raises:
@@ -191,7 +194,7 @@ def _is_offline(log: Log) -> bool:
     return isinstance(first, GenesisLeaf) and first.network == OFFLINE
 
 
-def sentences(evidence: Evidence, network: str) -> tuple[list[str], list[dict[str, str]]]:
+def sentences(evidence: CertifiedEvidence, network: str) -> tuple[list[str], list[dict[str, str]]]:
     """The caveats and mappings that a certificate of this evidence carries."""
     offline = network == OFFLINE
     return (

@@ -26,7 +26,7 @@ import msgspec
 
 from perturbnet.certificate.arithmetic import wrong_rates
 from perturbnet.certificate.envelope import Certificate, read_certificate
-from perturbnet.certificate.findings import Line, Outcome, Report, Step
+from perturbnet.certificate.findings import StepOutcome, StepResult, VerificationReport, VerificationStep
 from perturbnet.certificate.predicate import PREDICATE_TYPE, gather, sentences
 from perturbnet.errors import LedgerError, OutputError
 from perturbnet.ledger.leaves import CertificateLeaf, GenesisLeaf
@@ -49,13 +49,13 @@ class Reader:
     progress: Progress = lambda _done, _of: None
 
 
-def verify_certificate(data: bytes, reader: Reader) -> tuple[Report, Certificate | None]:
+def verify_certificate(data: bytes, reader: Reader) -> tuple[VerificationReport, Certificate | None]:
     """Take every step that can be taken; the certificate is None where it is none."""
-    report = Report()
+    report = VerificationReport()
     try:
         certificate = read_certificate(data)
     except OutputError as error:
-        report.lines.append(Line(Step.FORM, Outcome.REFUSED, error.message))
+        report.lines.append(StepResult(VerificationStep.FORM, StepOutcome.REFUSED, error.message))
         return report, None
     _Verification(report, certificate, reader).run()
     report.lines.sort(key=lambda line: line.step)
@@ -64,35 +64,45 @@ def verify_certificate(data: bytes, reader: Reader) -> tuple[Report, Certificate
 
 @dataclass
 class _Verification:
-    report: Report
+    report: VerificationReport
     certificate: Certificate
     reader: Reader
 
     def run(self) -> None:
         found = self.certificate
-        self._say(Step.FORM, f"{PREDICATE_TYPE}, {found.digest}")
+        self._say(VerificationStep.FORM, f"{PREDICATE_TYPE}, {found.digest}")
         self._signature()
         self._subject()
         self._arithmetic()
         bundle = self.reader.bundle
         if bundle is None:
-            for step in (Step.DELEGATION, Step.LOG, Step.EVIDENCE, Step.LEAF, Step.ANCHOR):
+            for step in (
+                VerificationStep.DELEGATION,
+                VerificationStep.LOG,
+                VerificationStep.EVIDENCE,
+                VerificationStep.LEAF,
+                VerificationStep.ANCHOR,
+            ):
                 self._leave(step, "no log was given: --bundle")
             return
         try:
             self._in_log(bundle)
         except LedgerError as error:
-            self._refuse(Step.LOG, f"the log cannot be read: {error.message}")
+            self._refuse(VerificationStep.LOG, f"the log cannot be read: {error.message}")
 
     def _signature(self) -> None:
         found, head = self.certificate, self.certificate.predicate.log
         key = VerifierKey(head.origin, bytes.fromhex(head.key))
         if found.keyid != found.keyname:
-            self._refuse(Step.SIGNATURE, f"key id: expected {found.keyname}, got {found.keyid[:200]}")
+            self._refuse(
+                VerificationStep.SIGNATURE, f"key id: expected {found.keyname}, got {found.keyid[:200]}"
+            )
         elif found.signed_by(key):
-            self._say(Step.SIGNATURE, f"signed by the key {head.key} of {head.origin}")
+            self._say(VerificationStep.SIGNATURE, f"signed by the key {head.key} of {head.origin}")
         else:
-            self._refuse(Step.SIGNATURE, f"the key {head.key} did not sign this: edited, or by another key")
+            self._refuse(
+                VerificationStep.SIGNATURE, f"the key {head.key} did not sign this: edited, or by another key"
+            )
 
     def _subject(self) -> None:
         found, evidence = self.certificate, self.certificate.predicate.evidence
@@ -103,16 +113,17 @@ class _Verification:
             ("its name", evidence.model.name, named),
         ):
             if expected != got:
-                self._refuse(Step.SUBJECT, f"{what}: expected {expected}, got {got}")
+                self._refuse(VerificationStep.SUBJECT, f"{what}: expected {expected}, got {got}")
                 return
         if self.reader.model is None:
-            self._say(Step.SUBJECT, f"{named} {found.subject}")
-            self._leave(Step.SUBJECT, "whether that is your model: --model")
+            self._say(VerificationStep.SUBJECT, f"{named} {found.subject}")
+            self._leave(VerificationStep.SUBJECT, "whether that is your model: --model")
         elif self.reader.model == found.subject:
-            self._say(Step.SUBJECT, f"your model: {named} {found.subject}")
+            self._say(VerificationStep.SUBJECT, f"your model: {named} {found.subject}")
         else:
             self._refuse(
-                Step.SUBJECT, f"another model: yours is {self.reader.model}, this is {found.subject}"
+                VerificationStep.SUBJECT,
+                f"another model: yours is {self.reader.model}, this is {found.subject}",
             )
 
     def _arithmetic(self) -> None:
@@ -122,23 +133,27 @@ class _Verification:
         if (predicate.caveats, predicate.mappings) != (caveats, mappings):
             faults.append("caveats or mappings are not those of this version")
         for fault in faults:
-            self._refuse(Step.ARITHMETIC, fault)
+            self._refuse(VerificationStep.ARITHMETIC, fault)
         if not faults:
-            self._say(Step.ARITHMETIC, "shares and intervals of images follow from the counts")
+            self._say(VerificationStep.ARITHMETIC, "shares and intervals of images follow from the counts")
 
     def _in_log(self, bundle: Bundle) -> None:
         leaf = self._leaf(bundle)
         self._delegation(bundle, leaf[0] if leaf else bundle.size)
         head = self.certificate.predicate.log
         if head.size > bundle.size:
-            self._refuse(Step.LOG, f"leaves outside the bundle: {head.size}, the bundle has {bundle.size}")
-            self._leave(Step.EVIDENCE, "the bundle does not hold its leaves")
+            self._refuse(
+                VerificationStep.LOG, f"leaves outside the bundle: {head.size}, the bundle has {bundle.size}"
+            )
+            self._leave(VerificationStep.EVIDENCE, "the bundle does not hold its leaves")
         elif bundle.root_at(head.size).hex() != head.root:
             found = bundle.root_at(head.size).hex()
-            self._refuse(Step.LOG, f"root over {head.size} leaves: expected {found}, got {head.root}")
-            self._leave(Step.EVIDENCE, "its leaves are not those of the bundle")
+            self._refuse(
+                VerificationStep.LOG, f"root over {head.size} leaves: expected {found}, got {head.root}"
+            )
+            self._leave(VerificationStep.EVIDENCE, "its leaves are not those of the bundle")
         else:
-            self._say(Step.LOG, f"{head.origin} begins with its {head.size} leaves")
+            self._say(VerificationStep.LOG, f"{head.origin} begins with its {head.size} leaves")
             self._evidence(bundle)
         self._anchor(bundle, leaf)
 
@@ -148,7 +163,7 @@ class _Verification:
             bundle.verify_signature()
             authority = _authority_at(bundle, position)
         except LedgerError as error:
-            self._refuse(Step.DELEGATION, error.message)
+            self._refuse(VerificationStep.DELEGATION, error.message)
             return
         genesis = bundle.entry(0).leaf
         network = genesis.network if isinstance(genesis, GenesisLeaf) else ""
@@ -158,20 +173,26 @@ class _Verification:
             ("log", "network", "netuid", "hotkey", "key"), wanted, said, strict=True
         ):
             if expected != got:
-                self._refuse(Step.DELEGATION, f"{name}: the log says {expected}, the certificate {got}")
+                self._refuse(
+                    VerificationStep.DELEGATION, f"{name}: the log says {expected}, the certificate {got}"
+                )
                 return
         if hotkey is not None and hotkey != authority.hotkey:
-            self._refuse(Step.DELEGATION, f"another validator: expected {hotkey}, got {authority.hotkey}")
+            self._refuse(
+                VerificationStep.DELEGATION, f"another validator: expected {hotkey}, got {authority.hotkey}"
+            )
             return
-        self._say(Step.DELEGATION, f"the hotkey {authority.hotkey} delegated that key")
+        self._say(VerificationStep.DELEGATION, f"the hotkey {authority.hotkey} delegated that key")
         if hotkey is None:
-            self._leave(Step.DELEGATION, "whether that hotkey is whom you mean: --hotkey")
+            self._leave(VerificationStep.DELEGATION, "whether that hotkey is whom you mean: --hotkey")
 
     def _evidence(self, bundle: Bundle) -> None:
         said = self.certificate.predicate.evidence
         counted = said.statistics
         if counted.until != self.certificate.predicate.log.size:
-            self._refuse(Step.EVIDENCE, f"counted to leaf {counted.until}, the root is over another number")
+            self._refuse(
+                VerificationStep.EVIDENCE, f"counted to leaf {counted.until}, the root is over another number"
+            )
             return
         try:
             found = gather(
@@ -183,13 +204,16 @@ class _Verification:
                 progress=self.reader.progress,
             )
         except OutputError as error:
-            self._refuse(Step.EVIDENCE, error.message)
+            self._refuse(VerificationStep.EVIDENCE, error.message)
             return
         differing = list(_differences(msgspec.to_builtins(found), msgspec.to_builtins(said), ""))
         for name, expected, got in differing[:20]:
-            self._refuse(Step.EVIDENCE, f"{name}: counted {expected}, the certificate says {got}")
+            self._refuse(VerificationStep.EVIDENCE, f"{name}: counted {expected}, the certificate says {got}")
         if not differing:
-            self._say(Step.EVIDENCE, f"{counted.rounds} rounds on {counted.images} images, counted again")
+            self._say(
+                VerificationStep.EVIDENCE,
+                f"{counted.rounds} rounds on {counted.images} images, counted again",
+            )
 
     def _leaf(self, bundle: Bundle) -> tuple[int, CertificateLeaf] | None:
         """Step 8; returns where the leaf stands."""
@@ -199,28 +223,33 @@ class _Verification:
             if isinstance(entry.leaf, CertificateLeaf) and entry.leaf.envelope == certificate.digest:
                 break
         else:
-            self._refuse(Step.LEAF, f"no leaf from {start} to {bundle.size} names {certificate.digest}")
+            self._refuse(
+                VerificationStep.LEAF, f"no leaf from {start} to {bundle.size} names {certificate.digest}"
+            )
             return None
         if entry.leaf != leaf_of(certificate):
-            self._refuse(Step.LEAF, f"leaf {entry.position} says something else about this certificate")
+            self._refuse(
+                VerificationStep.LEAF, f"leaf {entry.position} says something else about this certificate"
+            )
             return None
         place, proof = entry.position, bundle.prove_inclusion(entry.position)
         if not verify_inclusion(bytes.fromhex(entry.hash), place, bundle.size, proof, bundle.checkpoint.root):
-            self._refuse(Step.LEAF, f"leaf {place} does not lead to the checkpoint's root")
+            self._refuse(VerificationStep.LEAF, f"leaf {place} does not lead to the checkpoint's root")
             return None
-        self._say(Step.LEAF, f"leaf {place} of {bundle.size}, proven up to the root")
+        self._say(VerificationStep.LEAF, f"leaf {place} of {bundle.size}, proven up to the root")
         return place, entry.leaf
 
     def _anchor(self, bundle: Bundle, leaf: tuple[int, CertificateLeaf] | None) -> None:
         predicate, anchors = self.certificate.predicate, self.reader.anchors
         if predicate.offline and not anchors:
             self._say(
-                Step.ANCHOR, "none: an offline evaluation is on no chain; its dates are the operator's word"
+                VerificationStep.ANCHOR,
+                "none: an offline evaluation is on no chain; its dates are the operator's word",
             )
         elif anchors is None:
-            self._leave(Step.ANCHOR, "no anchor: none were given (--anchors chain or FILE)")
+            self._leave(VerificationStep.ANCHOR, "no anchor: none were given (--anchors chain or FILE)")
         elif leaf is None:
-            self._leave(Step.ANCHOR, "there is no leaf that an anchor could pin")
+            self._leave(VerificationStep.ANCHOR, "there is no leaf that an anchor could pin")
         else:
             self._pinned(bundle, leaf[0], sorted(anchors, key=lambda anchor: (anchor.size, anchor.block)))
 
@@ -230,29 +259,30 @@ class _Verification:
             older = _older(bundle, anchors[-1]) if anchors else []
             check_pinned([*anchors, *older], bundle.size, bundle.tree.subtree)
         except LedgerError as error:
-            self._refuse(Step.ANCHOR, error.message)
+            self._refuse(VerificationStep.ANCHOR, error.message)
             return
         pinning = [anchor for anchor in (*older, *anchors) if anchor.size > place]
         other = {anchor.netuid for anchor in anchors} - {self.certificate.predicate.log.netuid}
         if other:
-            self._refuse(Step.ANCHOR, f"an anchor of netuid {min(other)}, the log's is another")
+            self._refuse(VerificationStep.ANCHOR, f"an anchor of netuid {min(other)}, the log's is another")
         elif not pinning:
             newest = f"the newest pins {anchors[-1].size} leaves" if anchors else "there is none on chain"
-            self._refuse(Step.ANCHOR, f"no anchor pins leaf {place}: {newest}; the next one may")
+            self._refuse(VerificationStep.ANCHOR, f"no anchor pins leaf {place}: {newest}; the next one may")
         else:
             first = min(pinning, key=lambda anchor: (anchor.block, anchor.size))
             self._say(
-                Step.ANCHOR, f"leaf {place} is on chain since block {first.block} ({first.size} leaves)"
+                VerificationStep.ANCHOR,
+                f"leaf {place} is on chain since block {first.block} ({first.size} leaves)",
             )
 
-    def _say(self, step: Step, text: str) -> None:
-        self.report.lines.append(Line(step, Outcome.CHECKED, text))
+    def _say(self, step: VerificationStep, text: str) -> None:
+        self.report.lines.append(StepResult(step, StepOutcome.CHECKED, text))
 
-    def _refuse(self, step: Step, text: str) -> None:
-        self.report.lines.append(Line(step, Outcome.REFUSED, text))
+    def _refuse(self, step: VerificationStep, text: str) -> None:
+        self.report.lines.append(StepResult(step, StepOutcome.REFUSED, text))
 
-    def _leave(self, step: Step, text: str) -> None:
-        self.report.lines.append(Line(step, Outcome.UNCHECKED, text))
+    def _leave(self, step: VerificationStep, text: str) -> None:
+        self.report.lines.append(StepResult(step, StepOutcome.UNCHECKED, text))
 
 
 def leaf_of(certificate: Certificate) -> CertificateLeaf:

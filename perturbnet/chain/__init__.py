@@ -7,17 +7,17 @@ from perturbnet.chain.deadlines import DeadlineChain, Effect, reconcile_weights
 from perturbnet.chain.local import LocalChain
 from perturbnet.chain.open import open_chain
 from perturbnet.chain.protocol import Chain, Hyperparameters, Submission, WeightsOnChain, to_u16
-from perturbnet.chain.rules import Rules
+from perturbnet.chain.rules import ChainRules
 from perturbnet.chain.store import ChainFileCorrupt
 
 __all__ = [
     "Chain",
     "ChainFileCorrupt",
+    "ChainRules",
     "DeadlineChain",
     "Effect",
     "Hyperparameters",
     "LocalChain",
-    "Rules",
     "Submission",
     "WeightsOnChain",
     "open_chain",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from perturbnet.chain import runtime
 from perturbnet.chain.protocol import Hyperparameters, Submission, WeightsOnChain, check_fields, to_u16
-from perturbnet.chain.rules import Rules
+from perturbnet.chain.rules import ChainRules
 from perturbnet.chain.store import ChainFile, Transaction, decode_row
 from perturbnet.errors import ChainRejected, ConfigError, NotRegistered
 from perturbnet.rules.subnet import Commitment, Metagraph, Neuron
@@ -50,7 +50,7 @@ class LocalChain:
         path: Path,
         netuid: int,
         *,
-        rules: Rules | None = None,
+        rules: ChainRules | None = None,
         block_time_ms: int = DEFAULT_BLOCK_TIME_MS,
         clock: Clock | None = None,
     ) -> LocalChain:
@@ -62,7 +62,7 @@ class LocalChain:
 
         """
         clock = clock or SystemClock()
-        ChainFile.create(path, clock, netuid=netuid, rules=rules or Rules(), block_time_ms=block_time_ms)
+        ChainFile.create(path, clock, netuid=netuid, rules=rules or ChainRules(), block_time_ms=block_time_ms)
         return cls(path, clock=clock)
 
     @property
@@ -76,7 +76,7 @@ class LocalChain:
         return NETWORK
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ChainRules:
         """The rules the file was created with."""
         return self._file.settings.rules
 

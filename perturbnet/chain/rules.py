@@ -31,7 +31,7 @@ _POSITIVE = frozenset({"tempo", "reveal_period_epochs", "max_uids"})
 
 
 @dataclass(frozen=True)
-class Rules:
+class ChainRules:
     """The hyperparameters of a local subnet; defaults are the live runtime's. Periods are in blocks."""
 
     tempo: int = 360
@@ -70,7 +70,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Member:
+class RegisteredHotkey:
     """A registered neuron as the rules see it."""
 
     uid: int
@@ -91,7 +91,9 @@ def epoch_of(block: int, tempo: int, netuid: int) -> int:
     return (block + netuid + 1) // (tempo + 1)
 
 
-def check_weights(rules: Rules, members: Sequence[Member], sender: str, row: Row, version_key: int) -> Member:
+def check_weights(
+    rules: ChainRules, members: Sequence[RegisteredHotkey], sender: str, row: Row, version_key: int
+) -> RegisteredHotkey:
     """Return the sender as a member, or refuse the row (`internal_set_weights`, but for the rate limit).
 
     Raises:
@@ -120,7 +122,7 @@ def check_weights(rules: Rules, members: Sequence[Member], sender: str, row: Row
     return member
 
 
-def check_commit(rules: Rules, members: Sequence[Member], sender: str) -> Member:
+def check_commit(rules: ChainRules, members: Sequence[RegisteredHotkey], sender: str) -> RegisteredHotkey:
     """Return the sender as a member with enough stake to have an opinion.
 
     Raises:
@@ -134,7 +136,7 @@ def check_commit(rules: Rules, members: Sequence[Member], sender: str) -> Member
     return member
 
 
-def check_weights_rate(rules: Rules, member: Member, block: int, reason: str) -> None:
+def check_weights_rate(rules: ChainRules, member: RegisteredHotkey, block: int, reason: str) -> None:
     """Refuse a second vector within the rate limit; registration counts as one (`check_rate_limit`).
 
     Raises:
@@ -147,7 +149,7 @@ def check_weights_rate(rules: Rules, member: Member, block: int, reason: str) ->
         raise ChainRejected(reason, text)
 
 
-def check_axon(rules: Rules, ip: str, port: int, block: int, last_served: int) -> None:
+def check_axon(rules: ChainRules, ip: str, port: int, block: int, last_served: int) -> None:
     """Refuse an address, a port or a haste that `do_serve_axon` refuses.
 
     Raises:
@@ -171,7 +173,7 @@ def check_axon(rules: Rules, ip: str, port: int, block: int, last_served: int) -
         raise ChainRejected("ServingRateLimitExceeded", text)
 
 
-def charge_commitment(rules: Rules, used_bytes: int, data: Sequence[bytes]) -> int:
+def charge_commitment(rules: ChainRules, used_bytes: int, data: Sequence[bytes]) -> int:
     """The bytes used this epoch after the commitment.
 
     Raises:
@@ -185,7 +187,7 @@ def charge_commitment(rules: Rules, used_bytes: int, data: Sequence[bytes]) -> i
     return used_bytes + cost
 
 
-def member_of(members: Sequence[Member], hotkey: str, reason: str) -> Member:
+def member_of(members: Sequence[RegisteredHotkey], hotkey: str, reason: str) -> RegisteredHotkey:
     """The member with `hotkey`.
 
     Raises:
@@ -198,7 +200,7 @@ def member_of(members: Sequence[Member], hotkey: str, reason: str) -> Member:
     return found
 
 
-def free_uid(rules: Rules, members: Sequence[Member], block: int) -> int:
+def free_uid(rules: ChainRules, members: Sequence[RegisteredHotkey], block: int) -> int:
     """The uid a newcomer gets: the next one, or that of the neuron to be replaced (`get_neuron_to_prune`).
 
     Replaced is the lowest emission, then the oldest registration, then the lowest uid; the immune only when
@@ -220,13 +222,15 @@ def free_uid(rules: Rules, members: Sequence[Member], block: int) -> int:
     return min(candidates, key=lambda member: (member.emission_ppb, member.registered_block, member.uid)).uid
 
 
-def permits(rules: Rules, members: Sequence[Member]) -> frozenset[int]:
+def permits(rules: ChainRules, members: Sequence[RegisteredHotkey]) -> frozenset[int]:
     """The uids that may validate: the `max_validators` highest stakes above zero, ties to the lower uid."""
     ranked = sorted(members, key=lambda member: (-member.stake_rao, member.uid))
     return frozenset(member.uid for member in ranked[: rules.max_validators] if member.stake_rao > 0)
 
 
-def run_epoch(rules: Rules, members: Sequence[Member], rows: Mapping[int, Row]) -> list[Member]:
+def run_epoch(
+    rules: ChainRules, members: Sequence[RegisteredHotkey], rows: Mapping[int, Row]
+) -> list[RegisteredHotkey]:
     """Recompute permits and emissions (parts per 10^9, incentive plus dividends)."""
     permitted = permits(rules, members)
     voters = [member for member in members if member.uid in permitted and rows.get(member.uid)]
@@ -245,12 +249,12 @@ def run_epoch(rules: Rules, members: Sequence[Member], rows: Mapping[int, Row]) 
     ]
 
 
-def parse_rules(values: Mapping[str, Any], refuse: Callable[[str], Exception]) -> Rules:
+def parse_rules(values: Mapping[str, Any], refuse: Callable[[str], Exception]) -> ChainRules:
     """Rebuild rules from what a file holds; `refuse` makes the error for unknown, missing or absurd ones."""
-    names = {field.name for field in fields(Rules)}
+    names = {field.name for field in fields(ChainRules)}
     if set(values) != names:
         raise refuse(f"rules {sorted(set(values) ^ names)} are unknown or missing")
     try:
-        return Rules(**values)
+        return ChainRules(**values)
     except ConfigError as error:
         raise refuse(error.message) from None

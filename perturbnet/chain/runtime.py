@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from perturbnet.chain import rules as chain_rules
 from perturbnet.chain.protocol import U16_MAX, check_fields
-from perturbnet.chain.rules import Member, Row, epoch_of
+from perturbnet.chain.rules import RegisteredHotkey, Row, epoch_of
 from perturbnet.chain.store import ChainFile, Transaction, decode_row, encode_row
 from perturbnet.errors import ChainRejected
 from perturbnet.wire import canonical_json, keys
@@ -97,7 +97,7 @@ def register(tx: Transaction, hotkey: str, coldkey: str, stake_rao: int) -> int:
     uid = chain_rules.free_uid(tx.settings.rules, members, tx.block)
     for old in members[uid : uid + 1]:
         _remove(tx, old)
-    newcomer = Member(uid, hotkey, coldkey, stake_rao, False, tx.block, tx.block, 0)
+    newcomer = RegisteredHotkey(uid, hotkey, coldkey, stake_rao, False, tx.block, tx.block, 0)
     tx.put_members([newcomer])
     if _epoch(tx) == epoch_of(0, tx.settings.rules.tempo, tx.settings.netuid):
         _run_epoch(tx)
@@ -141,7 +141,7 @@ def _reveal(tx: Transaction, hotkey: str, row: Row, version_key: int) -> None:
     tx.put_row(member.uid, row)
 
 
-def _remove(tx: Transaction, old: Member) -> None:
+def _remove(tx: Transaction, old: RegisteredHotkey) -> None:
     """Clear a replaced neuron (`replace_neuron`, `clear_neuron`); only its commitment stays."""
     tx.sql.execute("DELETE FROM neuron WHERE uid = ?", (old.uid,))
     tx.sql.execute("DELETE FROM axon WHERE hotkey = ?", (old.hotkey,))

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet.chain.rules import Member, Row, Rules, parse_rules
+from perturbnet.chain.rules import ChainRules, RegisteredHotkey, Row, parse_rules
 from perturbnet.errors import ChainError, ChainUnavailable, ConfigError
 from perturbnet.runtime.clock import Clock
 from perturbnet.wire import canonical_json
@@ -57,14 +57,14 @@ class ChainFileCorrupt(ChainError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ChainSettings:
     """What a chain file was created with. `block_time_ms` 0 means that blocks are made by hand."""
 
     identity: str
     netuid: int
     genesis_ns: int
     block_time_ms: int
-    rules: Rules
+    rules: ChainRules
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,20 @@ class Transaction:
     """An open transaction at one block."""
 
     sql: sqlite3.Connection
-    settings: Settings
+    settings: ChainSettings
     block: int
     settled_epoch: int
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[RegisteredHotkey]:
         """Every registered neuron, by uid."""
         names = "uid, hotkey, coldkey, stake_rao, permit, last_update, registered_block, emission_ppb"
         found = self.sql.execute(f"SELECT {names} FROM neuron ORDER BY uid")  # noqa: S608 - a constant
         return [
-            Member(uid, hotkey, coldkey, stake, bool(permit), updated, registered, emission)
+            RegisteredHotkey(uid, hotkey, coldkey, stake, bool(permit), updated, registered, emission)
             for uid, hotkey, coldkey, stake, permit, updated, registered, emission in found
         ]
 
-    def put_members(self, members: list[Member]) -> None:
+    def put_members(self, members: list[RegisteredHotkey]) -> None:
         """Write neurons back, each at its uid."""
         rows = [tuple(asdict(member).values()) for member in members]
         self.sql.executemany("INSERT OR REPLACE INTO neuron VALUES (?,?,?,?,?,?,?,?)", rows)
@@ -130,7 +130,9 @@ class ChainFile:
             self.settings = tx.settings
 
     @classmethod
-    def create(cls, path: Path, clock: Clock, *, netuid: int, rules: Rules, block_time_ms: int) -> ChainFile:
+    def create(
+        cls, path: Path, clock: Clock, *, netuid: int, rules: ChainRules, block_time_ms: int
+    ) -> ChainFile:
         """Create the file, at block 0.
 
         Raises:
@@ -218,10 +220,10 @@ class ChainFile:
         if not isinstance(values, dict):
             raise ChainFileCorrupt(f"{self.path}: rules are not an object")
         rules = parse_rules(values, lambda text: ChainFileCorrupt(f"{self.path}: {text}"))
-        settings = Settings(row[0], row[1], row[2], row[3], rules)
+        settings = ChainSettings(row[0], row[1], row[2], row[3], rules)
         return Transaction(sql, settings, max(row[5], self._elapsed(settings)), row[6])
 
-    def _elapsed(self, settings: Settings) -> int:
+    def _elapsed(self, settings: ChainSettings) -> int:
         if settings.block_time_ms == 0:
             return 0
         return max(0, self._clock.time_ns() - settings.genesis_ns) // (settings.block_time_ms * 1_000_000)

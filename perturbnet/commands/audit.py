@@ -18,7 +18,7 @@ from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import Part, Plan
+    from perturbnet.audit.parts import AuditPart, AuditPlan
     from perturbnet.audit.run import Means, Scope
     from perturbnet.transparency.anchors import Anchor
     from perturbnet.transparency.bundle import Bundle
@@ -84,7 +84,7 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Audit a published log; what `perturb audit BUNDLE` runs."""
     from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import Plan, read_plan
+    from perturbnet.audit.parts import AuditPlan, read_plan
     from perturbnet.audit.run import Scope
     from perturbnet.transparency.bundle import open_bundle
 
@@ -92,7 +92,7 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
     given = read_anchors(anchors, hotkey, settings)
     place = bundle or published_at(hotkey, settings)
     with open_bundle(place) as opened:
-        plan = read_plan(read_file(plan_file).decode()) if plan_file else Plan.of(opened)
+        plan = read_plan(read_file(plan_file).decode()) if plan_file else AuditPlan.of(opened)
         plan.check(opened)
         scope = _scope(plan, part) or Scope.whole(plan.size, since=since, sample=sample)
         means, manifest = open_means(settings, data=not no_data, model=not no_model)
@@ -116,11 +116,11 @@ def audit_plan(bundle: str, out: Path) -> None:
     import json
     from dataclasses import asdict
 
-    from perturbnet.audit.parts import Plan
+    from perturbnet.audit.parts import AuditPlan
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened:
-        plan = Plan.of(opened)
+        plan = AuditPlan.of(opened)
     out.write_text(json.dumps(asdict(plan), indent=2) + "\n", encoding="utf-8")
     click.echo(f"{plan.origin}: {plan.size:,} leaves, root {plan.root}")
 
@@ -164,20 +164,20 @@ def _run(
     expected: Expected,
     means: Means,
     scope: Scope,
-    plan: Plan,
+    plan: AuditPlan,
     *,
     quiet: bool,
-) -> Part:
-    from perturbnet.audit.parts import Part
+) -> AuditPart:
+    from perturbnet.audit.parts import AuditPart
     from perturbnet.audit.run import Audit, audit_bundle
 
     started_s = time.monotonic()
     with open_bars(quiet=quiet) as progress:
         report = audit_bundle(Audit(opened, expected, means, scope, progress), opened, anchors)
-    return Part(plan, scope, report, means.engine is not None, time.monotonic() - started_s)
+    return AuditPart(plan, scope, report, means.engine is not None, time.monotonic() - started_s)
 
 
-def _scope(plan: Plan, part: str | None) -> Scope | None:
+def _scope(plan: AuditPlan, part: str | None) -> Scope | None:
     """What `--part` names; None without it."""
     from perturbnet.audit.run import Scope
 
@@ -188,7 +188,7 @@ def _scope(plan: Plan, part: str | None) -> Scope | None:
     return Scope.part(plan.size, *read_share(part, also="log, or "))
 
 
-def _report(part: Part, json_file: str | None) -> None:
+def _report(part: AuditPart, json_file: str | None) -> None:
     from perturbnet.audit.summary import summarise
 
     if json_file != "-":

@@ -93,8 +93,8 @@ def attacks(  # noqa: PLR0913 - one for each option
     perturb bench attacks --attack my_file:MyAttack             your own, not installed yet
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.attack_comparison.contenders import contender_names, expand, open_contender
-    from perturbnet.attack_comparison.metering import Costs
-    from perturbnet.attack_comparison.running import Plan, run_plan
+    from perturbnet.attack_comparison.metering import VirtualCosts
+    from perturbnet.attack_comparison.running import ComparisonPlan, run_plan
     from perturbnet.attack_comparison.table import tabulate, to_markdown
     from perturbnet.attack_comparison.values import compare_values, values_markdown
 
@@ -104,8 +104,8 @@ def attacks(  # noqa: PLR0913 - one for each option
     budgets_s = _read_budgets(budgets)
     specs = tuple(dict.fromkeys([ours, *expand(against)]))
     names = [open_contender(spec).name for spec in specs]
-    costs = Costs(*(each / 1000 for each in (forward_ms, backward_ms, verification_ms, similarity_ms)))
-    plan = Plan(specs, images, budgets_s[-1], clock == "virtual", costs)
+    costs = VirtualCosts(*(each / 1000 for each in (forward_ms, backward_ms, verification_ms, similarity_ms)))
+    plan = ComparisonPlan(specs, images, budgets_s[-1], clock == "virtual", costs)
     with open_bar("trials") as progress:
         trials = run_plan(
             plan, read_settings(PERTURB_PROFILE=profile), record, jobs=jobs or _cores(), progress=progress

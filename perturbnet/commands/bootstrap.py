@@ -18,7 +18,7 @@ from perturbnet.display.bars import open_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from perturbnet.bootstrap.progress import Standing
+    from perturbnet.bootstrap.progress import BootstrapStatus
 
 TARGETS = ("bootstrap", "dataset", "weights", "model", "fingerprint")
 
@@ -78,13 +78,13 @@ def _print_end(profile: str) -> None:
 
 
 @contextmanager
-def showing_standing(console: Console) -> Iterator[Callable[[Standing, str], None]]:
+def showing_standing(console: Console) -> Iterator[Callable[[BootstrapStatus, str], None]]:
     """Show bytes and rows as bars, with rates, and the step under way; nothing where there is no terminal."""
     from perturbnet.hub.disk import readable_bytes
 
     with open_bars(console=console) as tell:
 
-        def show(standing: Standing, step: str) -> None:
+        def show(standing: BootstrapStatus, step: str) -> None:
             tell("fetched", standing.bytes_done, standing.bytes_total, unit=readable_bytes)
             tell("fingerprinted", standing.rows_done, standing.rows_total, step, "{:.0f} rows".format)
 

@@ -17,7 +17,7 @@ from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
     from perturbnet.certificate.envelope import Certificate
-    from perturbnet.certificate.findings import Report
+    from perturbnet.certificate.findings import VerificationReport
     from perturbnet.config import Settings
     from perturbnet.transparency.anchors import Anchor
 
@@ -208,7 +208,7 @@ def _summary(done: Certificate) -> Iterator[str]:
     yield f"certificate     {done.digest}"
 
 
-def _print_report(report: Report, found: Certificate | None, json_file: str | None) -> None:
+def _print_report(report: VerificationReport, found: Certificate | None, json_file: str | None) -> None:
     answer = {**report.to_json(), "certificate": found.digest if found else None}
     if json_file != "-":
         for line in report.lines:

@@ -13,7 +13,7 @@ from perturbnet.commands.printing import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from perturbnet.doctor import Check, Finding
+    from perturbnet.doctor import Check, CheckResult
 
 STYLES = {"ok": "green", "look": "yellow", "bad": "bold red", "unknown": "cyan"}
 
@@ -47,7 +47,7 @@ def doctor(
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from rich.console import Console
 
-    from perturbnet.doctor import Outcome, Patient, examine, write_checklist
+    from perturbnet.doctor import CheckOutcome, Patient, examine, write_checklist
 
     if checklist:
         click.echo(write_checklist(), nl=False)
@@ -63,7 +63,7 @@ def doctor(
             if json_file != "-":
                 console.print(_line(check, finding))
     write_json([_to_json(*one) for one in found], json_file)
-    worst = [check.name for check, finding in found if finding.outcome is Outcome.BAD]
+    worst = [check.name for check, finding in found if finding.outcome is CheckOutcome.BAD]
     if json_file != "-":
         console.print(
             f"\n{len(found)} checks; " + (f"bad: {', '.join(worst)}" if worst else "nothing is bad")
@@ -71,7 +71,7 @@ def doctor(
     ctx.exit(1 if worst else 0)
 
 
-def _line(check: Check, finding: Finding) -> Table:
+def _line(check: Check, finding: CheckResult) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -87,7 +87,7 @@ def _line(check: Check, finding: Finding) -> Table:
     return row
 
 
-def _to_json(check: Check, finding: Finding) -> dict[str, str]:
+def _to_json(check: Check, finding: CheckResult) -> dict[str, str]:
     return {
         "check": check.name,
         "outcome": finding.outcome.value,

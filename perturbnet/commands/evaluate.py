@@ -13,8 +13,8 @@ from perturbnet.commands.printing import write_json
 from perturbnet.display.bars import open_bar
 
 if TYPE_CHECKING:
-    from perturbnet.attack_comparison.metering import Costs
-    from perturbnet.evaluation.run import Prepared, Request
+    from perturbnet.attack_comparison.metering import VirtualCosts
+    from perturbnet.evaluation.run import EvaluationRequest, PreparedEvaluation
     from perturbnet.evaluation.tally import Tally
 
 DEFAULT_OUT = Path("evaluation")
@@ -100,11 +100,11 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
     ctx.exit(0 if outcome.passed else 1)
 
 
-def _request(given: dict[str, Any]) -> Request:
-    from perturbnet.evaluation.attackers import Budget
-    from perturbnet.evaluation.images import Wish
+def _request(given: dict[str, Any]) -> EvaluationRequest:
+    from perturbnet.evaluation.attackers import SearchBudget
+    from perturbnet.evaluation.images import ImageOptions
     from perturbnet.evaluation.networks import Choices
-    from perturbnet.evaluation.run import Request
+    from perturbnet.evaluation.run import EvaluationRequest
     from perturbnet.evaluation.session import offline_settings
 
     overrides = offline_settings(given["seconds"], freshness=given["freshness"])
@@ -115,13 +115,13 @@ def _request(given: dict[str, Any]) -> Request:
     virtual = given["clock"] == "virtual"
     if given["costs_ms"] and not virtual:
         raise click.UsageError("--costs-ms: needs --clock virtual")
-    return Request(
+    return EvaluationRequest(
         model=given["model"],
         images=given["folder"],
         out=given["out"],
         settings=settings,
         attacks=list(given["attacks"]),
-        budget=Budget(float(settings.timeout_seconds), virtual, _costs(given["costs_ms"])),
+        budget=SearchBudget(float(settings.timeout_seconds), virtual, _costs(given["costs_ms"])),
         arch=given["arch"],
         choices=Choices(
             given["labels"],
@@ -132,7 +132,7 @@ def _request(given: dict[str, Any]) -> Request:
             given["mean"] or None,
             given["std"] or None,
         ),
-        wish=Wish(given["limit"], given["seed"], given["longest_side"]),
+        wish=ImageOptions(given["limit"], given["seed"], given["longest_side"]),
         labelled=not given["unlabelled"],
         compiled=not given["plain"],
         fetch=given["fetch"],
@@ -145,13 +145,13 @@ def _say(lines: list[str], *, quiet: bool) -> None:
         click.echo("\n".join(lines))
 
 
-def _costs(milliseconds: tuple[float, ...] | None) -> Costs:
-    from perturbnet.attack_comparison.metering import Costs
+def _costs(milliseconds: tuple[float, ...] | None) -> VirtualCosts:
+    from perturbnet.attack_comparison.metering import VirtualCosts
 
-    return Costs(*(each / 1000 for each in milliseconds)) if milliseconds else Costs()
+    return VirtualCosts(*(each / 1000 for each in milliseconds)) if milliseconds else VirtualCosts()
 
 
-def _judge(ctx: click.Context, prepared: Prepared, *, quiet: bool) -> None:
+def _judge(ctx: click.Context, prepared: PreparedEvaluation, *, quiet: bool) -> None:
     """Every image that is left; then the log is published, and certified."""
     from perturbnet.evaluation.certifying import certify
     from perturbnet.evaluation.run import open_evaluation

@@ -14,8 +14,8 @@ from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from perturbnet.adversarial_dataset.exporting import Asked
-    from perturbnet.adversarial_dataset.manifest import Manifest
-    from perturbnet.adversarial_dataset.plan import Plan
+    from perturbnet.adversarial_dataset.manifest import DatasetManifest
+    from perturbnet.adversarial_dataset.plan import ExportPlan
     from perturbnet.audit.run import Means
     from perturbnet.datasets import ImageSource
     from perturbnet.transparency.notes import SigningKey, VerifierKey
@@ -202,7 +202,7 @@ def _asked(wishes: dict[str, Any]) -> Asked:
     )
 
 
-def _planned(out: Path) -> Plan:
+def _planned(out: Path) -> ExportPlan:
     from perturbnet.adversarial_dataset.plan import read_plan
     from perturbnet.errors import OutputError
 
@@ -217,19 +217,19 @@ def _mark(path: Path | None, said: str) -> None:
         path.write_text(f"{said}\n", encoding="utf-8")
 
 
-def _means(plan: Plan, profile: str | None) -> Means:
+def _means(plan: ExportPlan, profile: str | None) -> Means:
     """What the plan needs of this machine; nothing for perturbations alone."""
     settings = audit_settings(profile, None)
     return open_means(settings, data=plan.rebuild, model=plan.margins)[0]
 
 
-def _signing_key(path: Path | None, plan: Plan) -> SigningKey | None:
+def _signing_key(path: Path | None, plan: ExportPlan) -> SigningKey | None:
     from perturbnet.transparency.log_key import require_log_key
 
     return None if path is None else require_log_key(path, plan.origin, plan.key)
 
 
-def _report(manifest: Manifest, out: Path, *, as_json: bool) -> None:
+def _report(manifest: DatasetManifest, out: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(manifest.encode().decode())
         return

@@ -17,7 +17,7 @@ from perturbnet.commands.ledger_inputs import (
     witness_key,
 )
 from perturbnet.commands.printing import JSON_HELP, print_facts
-from perturbnet.display.bars import Bar, open_bar
+from perturbnet.display.bars import ProgressBar, open_bar
 
 if TYPE_CHECKING:
     from perturbnet.config import Settings
@@ -231,7 +231,7 @@ def _anchor_facts(anchors: list[Anchor]) -> str:
     return f"{len(anchors)}, the newest of {newest.size} leaves at block {newest.block}"
 
 
-def _replay_bundle(place: str, progress: Bar) -> tuple[LedgerState, str]:
+def _replay_bundle(place: str, progress: ProgressBar) -> tuple[LedgerState, str]:
     from perturbnet.ledger import LedgerState
     from perturbnet.transparency.bundle import open_bundle
 
@@ -244,7 +244,7 @@ def _replay_bundle(place: str, progress: Bar) -> tuple[LedgerState, str]:
     return state, "with nothing: a published log holds no state"
 
 
-def _replay_local(settings: Settings, progress: Bar) -> tuple[LedgerState, str]:
+def _replay_local(settings: Settings, progress: ProgressBar) -> tuple[LedgerState, str]:
     from perturbnet.errors import LedgerCorrupt
     from perturbnet.ledger import LedgerState
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from perturbnet.ledger.journal import Journal
     from perturbnet.transparency.anchors import Anchor
     from perturbnet.transparency.notes import Note, SigningKey
-    from perturbnet.transparency.publishing import Source
+    from perturbnet.transparency.publishing import LogSource
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def open_journal(settings: Settings) -> Iterator[Journal]:
         journal.close()
 
 
-def log_source(journal: Journal, settings: Settings) -> Source:
+def log_source(journal: Journal, settings: Settings) -> LogSource:
     """What is published of it. Raises `NoteError` without its key."""
     from perturbnet.transparency.log_key import KEY_FILE, require_log_key
     from perturbnet.transparency.signing import open_source, read_owner

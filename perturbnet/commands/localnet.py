@@ -34,13 +34,13 @@ def localnet(
     from rich.console import Console
 
     from perturbnet.localnet import run
-    from perturbnet.localnet.network import Plan
+    from perturbnet.localnet.network import LocalnetPlan
 
     folder = keep or run.new_folder(Path("localnet"))
     if (folder / "chain.sqlite").exists():
         raise PerturbError(f"{folder} holds a network already", hint="name another folder with --keep")
     settings = read_settings(pairs)
-    plan = Plan(
+    plan = LocalnetPlan(
         folder.absolute(),
         miners,
         rounds,

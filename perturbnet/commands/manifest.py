@@ -98,12 +98,12 @@ def build(profile: str | None, pins_file: Path | None, listing_file: Path | None
 def page(profile: str | None, pins_file: Path | None, out: Path | None) -> None:
     """Write a page for people: digests, files, class histogram, sample pictures, timings."""
     from perturbnet.bootstrap.holdings import open_manifest
-    from perturbnet.bootstrap.plan import Plan
+    from perturbnet.bootstrap.plan import BootstrapPlan
     from perturbnet.bootstrap.report import render_report
     from perturbnet.runtime.artifacts import write_durably
 
     place = _workplace(profile)
-    plan = Plan(place, pins_file)
+    plan = BootstrapPlan(place, pins_file)
     names = [*plan.data_files(), *plan.weight_files()]
     data = render_report(place, open_manifest(place), {name: place.fetched(name) for name in names})
     target = out or place.report

@@ -12,7 +12,7 @@ from perturbnet.commands.audit_inputs import audit_settings, open_means, read_fi
 from perturbnet.commands.printing import write_json
 
 if TYPE_CHECKING:
-    from perturbnet.audit.acknowledged import Outcome
+    from perturbnet.audit.acknowledged import AcknowledgementOutcome
     from perturbnet.config import Settings
     from perturbnet.transparency.bundle import Bundle
 
@@ -59,7 +59,9 @@ def audit_receipt(  # noqa: PLR0913 - one for each option
     ctx.exit(1 if any(outcome.findings for outcome in outcomes) else 0)
 
 
-def _judge_again(outcomes: Sequence[Outcome], answers: Path, opened: Bundle, settings: Settings) -> None:
+def _judge_again(
+    outcomes: Sequence[AcknowledgementOutcome], answers: Path, opened: Bundle, settings: Settings
+) -> None:
     from perturbnet.audit.acknowledged import check_body
     from perturbnet.errors import ArtifactMissing
     from perturbnet.ledger import BlobStore
@@ -79,7 +81,7 @@ def _judge_again(outcomes: Sequence[Outcome], answers: Path, opened: Bundle, set
             )
 
 
-def _write_proofs(outcomes: Sequence[Outcome], folder: Path) -> None:
+def _write_proofs(outcomes: Sequence[AcknowledgementOutcome], folder: Path) -> None:
     from perturbnet.transparency.proofs import SUFFIX
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def _write_proofs(outcomes: Sequence[Outcome], folder: Path) -> None:
             (folder / f"leaf-{outcome.acknowledgement.leaf}{SUFFIX}").write_bytes(outcome.proof)
 
 
-def _print_outcomes(outcomes: Sequence[Outcome], json_file: str | None) -> None:
+def _print_outcomes(outcomes: Sequence[AcknowledgementOutcome], json_file: str | None) -> None:
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         told = outcome.acknowledgement

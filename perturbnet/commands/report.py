@@ -60,11 +60,11 @@ def report(  # noqa: PLR0913 - one for each option
     Exit code 3: there is no log, or it is not what its digests say.
     """  # noqa: D301 - \b is click's mark for a block that is not wrapped
     from perturbnet.certificate.envelope import read_certificate
-    from perturbnet.report import Wish, encode_summary, make_report, write_report
+    from perturbnet.report import ReportOptions, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle
 
     certificate = None if certificate_file is None else read_certificate(read_file(certificate_file))
-    wish = Wish(since, until, model.lower(), pictures)
+    wish = ReportOptions(since, until, model.lower(), pictures)
     with open_bundle(bundle) as opened, open_bar("leaves", quiet=json_file == "-") as progress:
         made = make_report(
             opened,

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Step:
+class SmokeStep:
     """One thing that worked."""
 
     name: str
@@ -46,7 +46,7 @@ def smoke(
     write_json(rows, json_file)
 
 
-def take_steps(settings: Settings, *, row: int = 0) -> Iterator[Step]:
+def take_steps(settings: Settings, *, row: int = 0) -> Iterator[SmokeStep]:
     """Yield each step as it is done; the first that cannot be done raises its own error."""
     from perturbnet.classifier import open_engine
     from perturbnet.datasets import open_source
@@ -57,20 +57,22 @@ def take_steps(settings: Settings, *, row: int = 0) -> Iterator[Step]:
     cache_dir: Path = settings.cache_dir
     source, seconds = _timed(lambda: open_source(settings.profile, cache_dir=cache_dir))
     identity = source.identity
-    yield Step(
+    yield SmokeStep(
         "data set", f"{identity.repository} at {identity.revision[:12]}, {identity.rows} rows", seconds
     )
     image, seconds = _timed(lambda: source.read(row))
     height, width, _ = image.pixels.shape
-    yield Step("image", f"row {row}, {width}×{height}, {image.label!r} to the data set", seconds)
+    yield SmokeStep("image", f"row {row}, {width}×{height}, {image.label!r} to the data set", seconds)
     engine, seconds = _timed(
         lambda: open_engine(
             settings.profile, cache_dir=cache_dir, device=settings.device, kind=settings.engine
         )
     )
-    yield Step("model", f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}", seconds)
+    yield SmokeStep(
+        "model", f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}", seconds
+    )
     label, seconds = _timed(lambda: engine.classify([image.pixels])[0])
-    yield Step(
+    yield SmokeStep(
         "label", f"{label.text!r}, margin {label.margin:.3f}, logits {label.logits_digest[:16]}", seconds
     )
     challenge, seconds = _timed(
@@ -86,7 +88,7 @@ def take_steps(settings: Settings, *, row: int = 0) -> Iterator[Step]:
         )
     )
     height, width, _ = challenge.clean.shape
-    yield Step(
+    yield SmokeStep(
         "challenge", f"{width}×{height}, {challenge.label.text!r}, epsilon {challenge.epsilon}", seconds
     )
 

@@ -19,7 +19,7 @@ from perturbnet.display.bars import open_bars
 if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.ledger.journal import Journal
-    from perturbnet.validator.state_check import Checked
+    from perturbnet.validator.state_check import StateCheck
 
 COPY_WITHIN_S = 3600.0
 MAX_ANSWER_BYTES = 1 << 16
@@ -124,7 +124,7 @@ def restore(
     made_ms, skipped = read_backup(folder).made_ms, 0
     with open_bars() as progress:
 
-        def accept(journal: Journal, checked: Checked) -> None:
+        def accept(journal: Journal, checked: StateCheck) -> None:
             nonlocal skipped
             _refuse_older(settings, journal, checked, ask_chain=not without_chain)
             newest = checked.last_challenge
@@ -140,7 +140,7 @@ def restore(
     print_facts({"state": str(settings.state_dir), **_facts(checked), "draws skipped": skipped}, json_file)
 
 
-def _refuse_older(settings: Settings, journal: Journal, checked: Checked, *, ask_chain: bool) -> None:
+def _refuse_older(settings: Settings, journal: Journal, checked: StateCheck, *, ask_chain: bool) -> None:
     """Raise `LedgerForked` for a log that the chain, or the place where it is published, contradicts."""
     import asyncio
 
@@ -228,7 +228,7 @@ def _get(port: int) -> dict[str, str]:
     return {str(name): str(what) for name, what in found.items()} if isinstance(found, dict) else {}
 
 
-def _facts(checked: Checked) -> dict[str, Any]:
+def _facts(checked: StateCheck) -> dict[str, Any]:
     return {
         "log": checked.authority.origin,
         "leaves": checked.state.size,

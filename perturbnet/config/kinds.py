@@ -151,7 +151,7 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Address:
+class IpAddress:
     """An IP address, in its usual form."""
 
     @property

@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from perturbnet.config.kinds import Address, Choice, Flag, Integer, Kind, Location, Number, Text
+from perturbnet.config.kinds import Choice, Flag, Integer, IpAddress, Kind, Location, Number, Text
 
 PREFIX = "PERTURB_"
 
@@ -269,11 +269,11 @@ class Settings:
     # The axon.
     axon_port: int = _miner("PERTURB_AXON_PORT", Integer(1, 65535), "8091", "port the miner listens on")
     axon_external_ip: str | None = _miner(
-        "PERTURB_AXON_EXTERNAL_IP", Address(), None, "address announced (unset: detected, or an error)"
+        "PERTURB_AXON_EXTERNAL_IP", IpAddress(), None, "address announced (unset: detected, or an error)"
     )
     axon_bind: str = _miner(
         "PERTURB_AXON_BIND",
-        Address(),
+        IpAddress(),
         "0.0.0.0",  # noqa: S104 - a miner serves the world
         "address the miner listens on",
     )

@@ -16,7 +16,7 @@ _WORD = 8
 _SPAN = 1 << 64
 
 
-class Draws:
+class SeededNumbers:
     """A stream of integers that depends on `key` and `purpose` only."""
 
     def __init__(self, key: bytes, purpose: str) -> None:

@@ -31,7 +31,7 @@ _HOW = "Fetch it with `perturb bootstrap` or `snakemake bootstrap` (about 8 GB; 
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ShardFiles:
     """What must be there: the hub's repository, its revision (a commit), the split and its number of rows."""
 
     repository: str
@@ -40,10 +40,10 @@ class Snapshot:
     rows: int
 
 
-def pinned_snapshot() -> Snapshot:
+def pinned_snapshot() -> ShardFiles:
     """Return what `perturbnet/data/imagenet100.json` pins."""
     stated = read_pins("imagenet100.json")["dataset"]
-    return Snapshot(stated["repository"], stated["revision"], stated["split"], stated["rows"])
+    return ShardFiles(stated["repository"], stated["revision"], stated["split"], stated["rows"])
 
 
 class SnapshotSource:
@@ -66,7 +66,7 @@ class SnapshotSource:
         return SourceImage(row, decode_stored(row, data), known.index, known.text)
 
 
-def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> SnapshotSource:
+def open_snapshot(snapshot: ShardFiles, hubs: Sequence[Path]) -> SnapshotSource:
     """Open the snapshot from the first of `hubs` that has it.
 
     Raises:
@@ -90,7 +90,7 @@ def open_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> SnapshotSource:
     return SnapshotSource(identity, table, classes)
 
 
-def _find_snapshot(snapshot: Snapshot, hubs: Sequence[Path]) -> Path:
+def _find_snapshot(snapshot: ShardFiles, hubs: Sequence[Path]) -> Path:
     name = "datasets--" + snapshot.repository.replace("/", "--")
     folders = [hub / name / "snapshots" for hub in hubs]
     for folder in folders:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.datasets.draws import Draws
+from perturbnet.datasets.draws import SeededNumbers
 from perturbnet.datasets.shapes import SHAPES, UNIT, Grid, Inside, block, disc, rod
 from perturbnet.wire.images import Pixels
 
@@ -46,7 +46,7 @@ def render(split: str, row: int, photographs: Sequence[Pixels]) -> tuple[Pixels,
 
     Uint8 pixels (HEIGHT, WIDTH, 3) and its class index. Classes take turns, so each is as frequent.
     """
-    draws = Draws(_KEY, f"{split}:{row}")
+    draws = SeededNumbers(_KEY, f"{split}:{row}")
     label = row % len(CLASSES)
     canvas = _background(draws, draws.one_of(photographs))
     for _ in range(draws.between(2, 5)):
@@ -80,7 +80,7 @@ def _points(start: int, stop: int, centre: int) -> NDArray[np.int64]:
     return 2 * np.arange(start * _SUB, stop * _SUB, dtype=np.int64) + 1 - (2 * centre + 1) * _SUB
 
 
-def _background(draws: Draws, photograph: Pixels) -> Canvas:
+def _background(draws: SeededNumbers, photograph: Pixels) -> Canvas:
     """Cut a window, perhaps twice as large and halved, mirror it, and change each channel's gain."""
     zoom = draws.between(1, 2)
     top = draws.below(photograph.shape[0] - HEIGHT * zoom + 1)
@@ -96,7 +96,7 @@ def _background(draws: Draws, photograph: Pixels) -> Canvas:
     return bright
 
 
-def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside) -> None:
+def _draw_shape(canvas: Canvas, draws: SeededNumbers, inside: Inside) -> None:
     """Draw a figure near the middle, half transparent, in a colour unlike what is behind it."""
     pose = _pose(draws, (HEIGHT // 2, 7), (WIDTH // 2, 10), (29, 45))
     counted, rows, columns = coverage(inside, pose)
@@ -104,7 +104,7 @@ def _draw_shape(canvas: Canvas, draws: Draws, inside: Inside) -> None:
     _blend(window, counted, _contrasting(draws, _mean_colour(window)), draws.between(24, 44))
 
 
-def _draw_clutter(canvas: Canvas, draws: Draws) -> None:
+def _draw_clutter(canvas: Canvas, draws: SeededNumbers) -> None:
     inside = draws.one_of((rod, rod, block, disc))
     radii = (24, 60) if inside is rod else (3, 8)
     pose = _pose(draws, (HEIGHT // 2, HEIGHT // 2), (WIDTH // 2, WIDTH // 2), radii)
@@ -113,7 +113,7 @@ def _draw_clutter(canvas: Canvas, draws: Draws) -> None:
     _blend(canvas[rows, columns], counted, colour, draws.between(28, 60))
 
 
-def _pose(draws: Draws, y: tuple[int, int], x: tuple[int, int], radii: tuple[int, int]) -> Pose:
+def _pose(draws: SeededNumbers, y: tuple[int, int], x: tuple[int, int], radii: tuple[int, int]) -> Pose:
     """Draw a pose: centre within (middle, reach) on each axis, radius within `radii`, any rotation."""
     return Pose(
         y=min(draws.between(y[0] - y[1], y[0] + y[1]), HEIGHT - 1),
@@ -129,7 +129,7 @@ def _mean_colour(window: Canvas) -> NDArray[np.int64]:
     return mean
 
 
-def _contrasting(draws: Draws, around: NDArray[np.int64]) -> NDArray[np.int32]:
+def _contrasting(draws: SeededNumbers, around: NDArray[np.int64]) -> NDArray[np.int32]:
     """Draw a colour at least 150 levels (summed over channels) away from `around`; some colour always is."""
     while True:
         colour = np.array([draws.below(256) for _ in range(3)], dtype=np.int32)

@@ -36,7 +36,7 @@ class Bars(Protocol):
         """`done` of `of` are done; `said` stands behind the bar. No more than 0 in all: nothing is drawn."""
 
 
-class Bar(Protocol):
+class ProgressBar(Protocol):
     """Tell the one bar."""
 
     def __call__(self, done: int, of: int, said: str = "") -> None:
@@ -72,7 +72,7 @@ def open_bars(*, quiet: bool = False, stays: bool = False, console: Console | No
 @contextmanager
 def open_bar(
     what: str, *, unit: Unit = count, quiet: bool = False, console: Console | None = None
-) -> Iterator[Bar]:
+) -> Iterator[ProgressBar]:
     """One bar, for work that has one kind of steps; see `open_bars`."""
     with open_bars(quiet=quiet, console=console) as show:
         yield lambda done, of, said="": show(what, done, of, said, unit)

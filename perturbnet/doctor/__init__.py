@@ -8,7 +8,7 @@ docs/READINESS_CHECKLIST.md that says the same.
 from __future__ import annotations
 
 from perturbnet.doctor.checklist import CHECKS, examine, write_checklist
-from perturbnet.doctor.checks import Check, Finding, Outcome
+from perturbnet.doctor.checks import Check, CheckOutcome, CheckResult
 from perturbnet.doctor.patient import Patient
 
-__all__ = ["CHECKS", "Check", "Finding", "Outcome", "Patient", "examine", "write_checklist"]
+__all__ = ["CHECKS", "Check", "CheckOutcome", "CheckResult", "Patient", "examine", "write_checklist"]

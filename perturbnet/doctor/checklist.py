@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from perturbnet.doctor import holdings, machine, reach, standing
-from perturbnet.doctor.checks import Check, Finding, Outcome, Role, unknown
+from perturbnet.doctor.checks import Check, CheckOutcome, CheckResult, Role, unknown
 from perturbnet.doctor.patient import Patient
 
 BOTH: tuple[Role, ...] = ("validator", "miner")
@@ -131,7 +131,7 @@ _OUTSIDE = """
 
 def examine(
     patient: Patient, begin: Callable[[Check], None] = lambda _: None
-) -> Iterator[tuple[Check, Finding]]:
+) -> Iterator[tuple[Check, CheckResult]]:
     """Go through the checks of the patient's role, one after the other; `begin` is told which comes next.
 
     What needs another check is not told where that one was bad: one cause is said once.
@@ -143,7 +143,7 @@ def examine(
         begin(check)
         cause = next((name for name in check.needs if name in untold), None)
         found = unknown(f"not told: see {cause}") if cause else check.examine(patient)
-        if cause or found.outcome is Outcome.BAD:
+        if cause or found.outcome is CheckOutcome.BAD:
             untold.add(check.name)
         yield check, found
 

@@ -13,7 +13,7 @@ from perturbnet.errors import PerturbError
 Role = Literal["validator", "miner"]
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """`BAD` stops a neuron or spoils its work; `LOOK` may be meant; `UNKNOWN` is not told from here."""
 
     OK = "ok"
@@ -23,10 +23,10 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found, and what to do; nothing is to be done where all is well."""
 
-    outcome: Outcome
+    outcome: CheckOutcome
     found: str
     todo: str = ""
 
@@ -39,35 +39,35 @@ class Check:
     roles: tuple[Role, ...]
     holds: str
     todo: str
-    run: Callable[[Patient], Finding]
+    run: Callable[[Patient], CheckResult]
     needs: tuple[str, ...] = ()  # checks that must not be bad, or this one tells nothing
 
-    def examine(self, patient: Patient) -> Finding:
+    def examine(self, patient: Patient) -> CheckResult:
         """Run it; an error of ours is a finding that says what that error says."""
         try:
             found = self.run(patient)
         except PerturbError as error:
-            return Finding(Outcome.BAD, error.message, error.hint or self.todo)
-        if found.outcome is Outcome.OK or found.todo:
+            return CheckResult(CheckOutcome.BAD, error.message, error.hint or self.todo)
+        if found.outcome is CheckOutcome.OK or found.todo:
             return found
-        return Finding(found.outcome, found.found, self.todo)
+        return CheckResult(found.outcome, found.found, self.todo)
 
 
-def ok(found: str) -> Finding:
+def ok(found: str) -> CheckResult:
     """All is well."""
-    return Finding(Outcome.OK, found)
+    return CheckResult(CheckOutcome.OK, found)
 
 
-def look(found: str, todo: str = "") -> Finding:
+def look(found: str, todo: str = "") -> CheckResult:
     """It may be meant."""
-    return Finding(Outcome.LOOK, found, todo)
+    return CheckResult(CheckOutcome.LOOK, found, todo)
 
 
-def bad(found: str, todo: str = "") -> Finding:
+def bad(found: str, todo: str = "") -> CheckResult:
     """It will not work so."""
-    return Finding(Outcome.BAD, found, todo)
+    return CheckResult(CheckOutcome.BAD, found, todo)
 
 
-def unknown(found: str, todo: str = "") -> Finding:
+def unknown(found: str, todo: str = "") -> CheckResult:
     """It cannot be told from here."""
-    return Finding(Outcome.UNKNOWN, found, todo)
+    return CheckResult(CheckOutcome.UNKNOWN, found, todo)

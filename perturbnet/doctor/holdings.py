@@ -7,7 +7,7 @@ import os
 from urllib.parse import urlsplit
 
 from perturbnet.bootstrap.holdings import open_checked, require_engine
-from perturbnet.doctor.checks import Finding, bad, look, ok
+from perturbnet.doctor.checks import CheckResult, bad, look, ok
 from perturbnet.doctor.patient import Patient
 from perturbnet.errors import PerturbError
 from perturbnet.overview.feeds import LiveFeed
@@ -17,19 +17,19 @@ LEDGER_FILE = "ledger.sqlite"
 WANDB = "https://api.wandb.ai"
 
 
-def check_manifest(patient: Patient) -> Finding:
+def check_manifest(patient: Patient) -> CheckResult:
     """`perturb bootstrap` was run, for this profile and this version."""
     found = patient.manifest
     return ok(f"{found.profile}, protocol fingerprint {found.digest[:16]}")
 
 
-def check_data(patient: Patient) -> Finding:
+def check_data(patient: Patient) -> CheckResult:
     """Files are those of the manifest; rows drawn at random decode to the pixels it names."""
     source = open_checked(patient.workplace, patient.manifest)
     return ok(f"{source.identity.repository}, {source.identity.rows:,} rows; 16 drawn at random are right")
 
 
-def check_model(patient: Patient) -> Finding:
+def check_model(patient: Patient) -> CheckResult:
     """The engine opens, and is of the manifest's model."""
     from perturbnet.classifier import open_engine  # torch takes seconds
 
@@ -41,7 +41,7 @@ def check_model(patient: Patient) -> Finding:
     return ok(f"{engine.model_name} ({engine.name}), digest {engine.model_digest[:16]}")
 
 
-def check_ledger(patient: Patient) -> Finding:
+def check_ledger(patient: Patient) -> CheckResult:
     """The log and its key are there together, or neither is."""
     folder, port = patient.settings.state_dir, patient.settings.metrics_port
     ledger, key = folder / LEDGER_FILE, folder / KEY_FILE
@@ -62,7 +62,7 @@ def check_ledger(patient: Patient) -> Finding:
     return ok(text)
 
 
-def check_mirror(patient: Patient) -> Finding:
+def check_mirror(patient: Patient) -> CheckResult:
     """Where numbers are mirrored to Weights & Biases, there is a key for it."""
     settings = patient.settings
     if not settings.wandb_enabled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from perturbnet.doctor.checks import Finding, bad, look, ok, unknown
+from perturbnet.doctor.checks import CheckResult, bad, look, ok, unknown
 from perturbnet.doctor.facts import existing
 from perturbnet.doctor.patient import Patient
 
@@ -20,7 +20,7 @@ ROUNDING = 0.9  # a machine that is sold as 32 GB shows less
 SKEW_S = 5.0  # a request is refused when it seems to come from further ahead (`transport.intake`)
 
 
-def check_processors(patient: Patient) -> Finding:
+def check_processors(patient: Patient) -> CheckResult:
     """Enough processors and memory for the role."""
     found, role = patient.machine(), patient.role
     text = f"{found.processors} processors, {found.memory_bytes / GB:.0f} GB of memory"
@@ -32,7 +32,7 @@ def check_processors(patient: Patient) -> Finding:
     return ok(text)
 
 
-def check_files(patient: Patient) -> Finding:
+def check_files(patient: Patient) -> CheckResult:
     """Enough open files for a round's connections."""
     found = patient.machine().open_files
     if 0 <= found < LEAST_FILES:
@@ -40,7 +40,7 @@ def check_files(patient: Patient) -> Finding:
     return ok(f"{found if found >= 0 else 'any number of'} files may be open")
 
 
-def check_disk(patient: Patient) -> Finding:
+def check_disk(patient: Patient) -> CheckResult:
     """Room where state and data lie, and the right to write there."""
     settings = patient.settings
     stops, wants = STOPS_BELOW_GB[settings.profile], WANTS_GB[settings.profile]
@@ -57,7 +57,7 @@ def check_disk(patient: Patient) -> Finding:
     return look(f"{text}; {wants} GB are wanted") if least < wants else ok(text)
 
 
-def check_gpu(patient: Patient) -> Finding:
+def check_gpu(patient: Patient) -> CheckResult:
     """The device that PERTURB_DEVICE names is there and large enough."""
     device, found = patient.settings.device, patient.gpus()
     names = ", ".join(f"{name} with {size / GB:.0f} GB" for name, size in found)
@@ -75,7 +75,7 @@ def check_gpu(patient: Patient) -> Finding:
     return ok(names)
 
 
-def check_clock(patient: Patient) -> Finding:
+def check_clock(patient: Patient) -> CheckResult:
     """The clock is kept right: a request from more than 5 s ahead is refused, one of 30 s ago too."""
     clock = patient.machine().clock
     if clock is None:

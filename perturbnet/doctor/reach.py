@@ -12,7 +12,7 @@ import threading
 from contextlib import closing
 from dataclasses import dataclass
 
-from perturbnet.doctor.checks import Finding, bad, look, ok, unknown
+from perturbnet.doctor.checks import CheckResult, bad, look, ok, unknown
 from perturbnet.doctor.patient import Patient
 from perturbnet.errors import ConfigError, PerturbError, Refused
 from perturbnet.overview.feeds import LiveFeed
@@ -37,7 +37,7 @@ class Axon:
         return f"http://{shown}:{self.port}/healthz"
 
 
-def check_axon(patient: Patient) -> Finding:
+def check_axon(patient: Patient) -> CheckResult:
     """A miner announces an address that validators dial, and the chain shows the same."""
     axon = own_axon(patient)
     neuron = patient.neuron
@@ -50,7 +50,7 @@ def check_axon(patient: Patient) -> Finding:
     return ok(f"{axon.host}:{axon.port}, as on chain")
 
 
-def check_port(patient: Patient) -> Finding:
+def check_port(patient: Patient) -> CheckResult:
     """The miner's port can be reached through the announced address."""
     axon, bind = own_axon(patient), patient.settings.axon_bind
     outside = f"from another machine: curl {axon.health}"
@@ -67,7 +67,7 @@ def check_port(patient: Patient) -> Finding:
     return unknown(f"port {axon.port} is free; through {axon.host} it is not reached from here", todo)
 
 
-def check_loopback(patient: Patient) -> Finding:
+def check_loopback(patient: Patient) -> CheckResult:
     """The port of metrics and status is free, or this neuron's own."""
     settings = patient.settings
     port = settings.metrics_port

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perturbnet.config import require_live
-from perturbnet.doctor.checks import Finding, bad, look, ok
+from perturbnet.doctor.checks import CheckResult, bad, look, ok
 from perturbnet.doctor.patient import Patient
 from perturbnet.miner.reserve import TimeToSearch
 
@@ -13,14 +13,14 @@ RAO = 10**9
 OTHERS = 0o077
 
 
-def check_settings(patient: Patient) -> Finding:
+def check_settings(patient: Patient) -> CheckResult:
     """Wallet, hotkey, netuid and network are said."""
     require_live(patient.loaded)
     settings = patient.settings
     return ok(f"{settings.network}, netuid {settings.netuid}, profile {settings.profile}")
 
 
-def check_hotkey(patient: Patient) -> Finding:
+def check_hotkey(patient: Patient) -> CheckResult:
     """The hotkey can sign, and only its owner can read it."""
     address, file = patient.keypair.ss58_address, hotkey_file(patient)
     mode = file.stat().st_mode
@@ -29,7 +29,7 @@ def check_hotkey(patient: Patient) -> Finding:
     return ok(address)
 
 
-def check_coldkey(patient: Patient) -> Finding:
+def check_coldkey(patient: Patient) -> CheckResult:
     """The coldkey, which owns the money, is not here."""
     settings = patient.settings
     coldkey = settings.wallet_path / settings.wallet_name / "coldkey"
@@ -38,19 +38,19 @@ def check_coldkey(patient: Patient) -> Finding:
     return ok("not on this machine" if not coldkey.exists() else "a throw-away of a local network")
 
 
-def check_chain(patient: Patient) -> Finding:
+def check_chain(patient: Patient) -> CheckResult:
     """The chain answers."""
     found = patient.on_chain.metagraph
     return ok(f"{patient.settings.network} answers: block {found.block:,}, {len(found.neurons)} neurons")
 
 
-def check_registration(patient: Patient) -> Finding:
+def check_registration(patient: Patient) -> CheckResult:
     """The hotkey has a uid."""
     neuron = patient.neuron
     return ok(f"uid {neuron.uid}, since block {neuron.registered_block:,}")
 
 
-def check_stake(patient: Patient) -> Finding:
+def check_stake(patient: Patient) -> CheckResult:
     """A validator has a permit, without which its weights are refused."""
     neuron = patient.neuron
     stake = f"{neuron.stake_rao / RAO:,.3f} of stake"
@@ -59,7 +59,7 @@ def check_stake(patient: Patient) -> Finding:
     return bad(f"no validator permit; {stake}")
 
 
-def check_rules(patient: Patient) -> Finding:
+def check_rules(patient: Patient) -> CheckResult:
     """Weights carry a version that the chain takes."""
     ours, wanted = patient.settings.rules_version, patient.on_chain.rules.weights_version
     if ours < wanted:
@@ -67,7 +67,7 @@ def check_rules(patient: Patient) -> Finding:
     return ok(f"version {ours}, the chain wants {wanted}")
 
 
-def check_time(patient: Patient) -> Finding:
+def check_time(patient: Patient) -> CheckResult:
     """A time-out leaves time to search: by this neuron's settings; the other side may have others."""
     time = TimeToSearch.of(patient.settings)
     if time.none and patient.role == "miner":
@@ -75,7 +75,7 @@ def check_time(patient: Patient) -> Finding:
     return look(str(time)) if time.little else ok(str(time))
 
 
-def check_reveal(patient: Patient) -> Finding:
+def check_reveal(patient: Patient) -> CheckResult:
     """Nothing is published before the weights it led to are revealed."""
     settings, rules = patient.settings, patient.on_chain.rules
     if settings.publish_to is None:

@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perturbnet.attack_comparison.metering import Costs, Meter, MeteredOracle, MeteredTask
+from perturbnet.attack_comparison.metering import Meter, MeteredOracle, MeteredTask, VirtualCosts
 from perturbnet.attacks import Attack, Bank, Deadline, open_attack
 from perturbnet.classifier.oracle import Differentiable
 from perturbnet.errors import AttackError, ConfigError, PerturbError, Reject
@@ -47,12 +47,12 @@ class Attacker:
 
 
 @dataclass(frozen=True)
-class Budget:
+class SearchBudget:
     """How long an attack may search one image, and by which clock."""
 
     seconds: float
     virtual: bool = False
-    costs: Costs = field(default_factory=Costs)
+    costs: VirtualCosts = field(default_factory=VirtualCosts)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Arena:
 
     engine: Engine
     search: Differentiable
-    budget: Budget
+    budget: SearchBudget
     judge_hotkey: str
 
 
@@ -120,7 +120,7 @@ def answer(arena: Arena, attacker: Attacker, opened: OpenRound, task: Task, labe
     meter = Meter(arena.budget.virtual, arena.budget.costs)
     started_s = meter.clock.monotonic_s()
     deadline = Deadline(meter.clock, started_s + arena.budget.seconds)
-    bank = Bank(task.clean, _Verifier(arena, task, label, meter), meter.clock)
+    bank = Bank(task.clean, _SearchVerifier(arena, task, label, meter), meter.clock)
     hunt = MeteredTask(
         clean=task.clean,
         label_index=label.index,
@@ -142,7 +142,7 @@ def answer(arena: Arena, attacker: Attacker, opened: OpenRound, task: Task, labe
     return _sign(arena, attacker, opened, in_time[-1].pixels if in_time else None, round(took_s * 1000))
 
 
-class _Verifier:
+class _SearchVerifier:
     """The verifier's word on an image, by the very bytes that would be sent."""
 
     def __init__(self, arena: Arena, task: Task, label: Classification, meter: Meter) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from perturbnet.certificate.envelope import MAX_CERTIFICATE_BYTES, Certificate, read_certificate
-from perturbnet.certificate.findings import Report
+from perturbnet.certificate.findings import VerificationReport
 from perturbnet.certificate.issuing import issue_certificate
 from perturbnet.certificate.verification import Reader, verify_certificate
 from perturbnet.errors import OutputError
@@ -65,7 +65,7 @@ def read(out: Path) -> Certificate:
     return read_certificate(data)
 
 
-def verify(out: Path, bundle: Bundle, model: str) -> tuple[Report, Certificate | None] | None:
+def verify(out: Path, bundle: Bundle, model: str) -> tuple[VerificationReport, Certificate | None] | None:
     """Verify the certificate in `out` against its published log; None where there is none.
 
     Raises:

@@ -6,7 +6,7 @@ is no chain, so no anchor; and no weights. The order of images follows from a se
 
 from __future__ import annotations
 
-from perturbnet.audit.findings import Report
+from perturbnet.audit.findings import AuditReport
 from perturbnet.audit.heads import check_authority, check_signature
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope
@@ -25,7 +25,7 @@ def check_bundle(
     engine: Engine,
     plan_digest: str,
     progress: Stages = lambda _what, _done, _of: None,
-) -> Report:
+) -> AuditReport:
     """Audit an evaluation's published log, all of it, with images and model.
 
     Args:

@@ -39,7 +39,7 @@ MODEL_FILE = "network-{digest}.model"
 
 
 @dataclass(frozen=True)
-class Judged:
+class PlainClassification:
     """A network ready for an evaluation: who judges, what attacks search on, and why it is not compiled."""
 
     engine: Engine
@@ -117,7 +117,9 @@ class PlainEngine:
         return judge(logits, self.labels)
 
 
-def open_network(network: Network, out: Path, *, device: str = "auto", compiled: bool = True) -> Judged:
+def open_network(
+    network: Network, out: Path, *, device: str = "auto", compiled: bool = True
+) -> PlainClassification:
     """Make a network ready: compiled into `out` where that is possible, else in float64.
 
     Args:
@@ -145,7 +147,7 @@ class _DoesNotCompile(ModelError):
     """A network that the canonical compiler refuses."""
 
 
-def _open_compiled(network: Network, out: Path, device: str) -> Judged:
+def _open_compiled(network: Network, out: Path, device: str) -> PlainClassification:
     from perturbnet.classifier.canonical.gradient import GradientNetwork
 
     path = out / MODEL_FILE.format(digest=network.digest()[:16])
@@ -157,7 +159,7 @@ def _open_compiled(network: Network, out: Path, device: str) -> Judged:
     artefact, _ = read_artefact(path, sha256=pin.sha256)
     engine = build_engine(artefact, pin.sha256, device=device)
     require_golden(engine, pin.golden)
-    return Judged(engine, GradientNetwork(artefact, device=device), reproducible=True)
+    return PlainClassification(engine, GradientNetwork(artefact, device=device), reproducible=True)
 
 
 def _compile(network: Network, path: Path) -> None:
@@ -185,7 +187,7 @@ def _compile(network: Network, path: Path) -> None:
     store_artefact(artefact, path)
 
 
-def _open_plain(network: Network, device: str, reason: str) -> Judged:
+def _open_plain(network: Network, device: str, reason: str) -> PlainClassification:
     double, single = (
         PlainNetwork(network.load(), network.transform, network.labels, precision=precision, device=device)
         for precision in ("float64", "float32")
@@ -202,4 +204,4 @@ def _open_plain(network: Network, device: str, reason: str) -> Judged:
         raise ModelError(
             f"{network.architecture} gives numbers that are not finite", hint="are these its weights?"
         )
-    return Judged(engine, single, reproducible=False, reason=reason)
+    return PlainClassification(engine, single, reproducible=False, reason=reason)

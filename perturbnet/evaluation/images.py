@@ -37,7 +37,7 @@ MAX_RECORD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImageOptions:
     """What of a folder is judged: `limit` pictures that `seed` draws, none larger than `longest_side`."""
 
     limit: int | None = None
@@ -54,7 +54,7 @@ class Images:
     """The record of a folder: its name, what was wished for, and what came of every file."""
 
     name: str
-    wish: Wish
+    wish: ImageOptions
     listing: str  # digest of the paths and sizes that were found
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
@@ -115,7 +115,7 @@ class FolderSource:
 def record_images(
     out: Path,
     folder: Path,
-    wish: Wish,
+    wish: ImageOptions,
     *,
     classes: Sequence[str],
     label_of: Callable[[str], tuple[str, int]],
@@ -192,7 +192,7 @@ def _parse(found: dict[str, Any]) -> Images:
     wish = found["wish"]
     return Images(
         name=str(found["name"]),
-        wish=Wish(wish["limit"] or None, wish["seed"], wish["longest_side"] or None),
+        wish=ImageOptions(wish["limit"] or None, wish["seed"], wish["longest_side"] or None),
         listing=str(found["listing"]),
         classes=tuple(found["classes"]),
         pictures=tuple(Picture(*row) for row in found["pictures"]),
@@ -208,7 +208,9 @@ def _name(classes: tuple[str, ...]) -> str:
     return f"{len(classes)} of digest {canonical_json.digest(list(classes))[:16]}"
 
 
-def _require_same(known: Images, wish: Wish, listing: str, classes: tuple[str, ...], out: Path) -> None:
+def _require_same(
+    known: Images, wish: ImageOptions, listing: str, classes: tuple[str, ...], out: Path
+) -> None:
     facts: tuple[tuple[str, object, object], ...] = (
         ("--limit", known.wish.limit, wish.limit),
         ("--seed", known.wish.seed, wish.seed),

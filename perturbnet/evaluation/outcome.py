@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from perturbnet.audit.findings import Report
+from perturbnet.audit.findings import AuditReport
 from perturbnet.certificate import findings
 from perturbnet.evaluation import certifying
 from perturbnet.evaluation.checking import check_bundle
-from perturbnet.evaluation.run import Prepared
+from perturbnet.evaluation.run import PreparedEvaluation
 from perturbnet.evaluation.tally import tally_entries
 from perturbnet.report import (
-    Wish,
+    ReportOptions,
     given,
     make_report,
     render_certificate,
@@ -35,7 +35,7 @@ CERTIFICATE_PAGE = "certificate.html"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvaluationOutcome:
     """Statistics of the log, what its audit found, and where everything lies."""
 
     plan: dict[str, str | int]
@@ -47,8 +47,10 @@ class Outcome:
     mean_score: float
     leaves: int
     statistics: Statistics
-    audit: Report
-    certificate: findings.Report | None = None  # how its verification went; None where there is none
+    audit: AuditReport
+    certificate: findings.VerificationReport | None = (
+        None  # how its verification went; None where there is none
+    )
     files: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -106,14 +108,14 @@ class Outcome:
             return f"{len(findings)} findings, the first: {findings[0].sentence()}; {told}"
         return f"nothing found: {told}; no anchor, this was offline"
 
-    def _certified(self, report: findings.Report) -> str:
-        refused = [line for line in report.lines if line.outcome is findings.Outcome.REFUSED]
+    def _certified(self, report: findings.VerificationReport) -> str:
+        refused = [line for line in report.lines if line.outcome is findings.StepOutcome.REFUSED]
         last = report.lines[-1]
         shown = refused[0] if refused else last
         return f"{report.status}; step {int(shown.step)}, {shown.step.name.lower()}: {shown.text}"
 
 
-def conclude(prepared: Prepared, progress: Stages) -> Outcome:
+def conclude(prepared: PreparedEvaluation, progress: Stages) -> EvaluationOutcome:
     """Check and count what was published; `progress` is told (what, done, of).
 
     Raises:
@@ -126,7 +128,7 @@ def conclude(prepared: Prepared, progress: Stages) -> Outcome:
         tally = tally_entries(bundle.entries())
         found = certifying.verify(prepared.request.out, bundle, engine.model_digest)
         certified = found[1].predicate.statistics.until if found and found[1] else None
-        return Outcome(
+        return EvaluationOutcome(
             plan=dict(prepared.plan.facts),
             plan_digest=prepared.plan.digest,
             hotkey=bundle.authority().hotkey,
@@ -142,7 +144,7 @@ def conclude(prepared: Prepared, progress: Stages) -> Outcome:
         )
 
 
-def write_products(prepared: Prepared) -> dict[str, Path]:
+def write_products(prepared: PreparedEvaluation) -> dict[str, Path]:
     """Write the pages for people: the report on the leaves that the certificate is about, and that one.
 
     Returns what lies beside the log, by name.
@@ -157,13 +159,13 @@ def write_products(prepared: Prepared) -> dict[str, Path]:
     certificate = certifying.read(out)
     until = certificate.predicate.statistics.until
     with open_bundle(prepared.bundle) as bundle:
-        made = make_report(bundle, Wish(until=until), open_pictures=given(prepared.images))
+        made = make_report(bundle, ReportOptions(until=until), open_pictures=given(prepared.images))
     write_report(page, made, certificate)
     write_page(shown, render_certificate(certificate))
     return {"Signed": signed, "For people": shown, "Report": page}
 
 
-def introduce(prepared: Prepared) -> list[str]:
+def introduce(prepared: PreparedEvaluation) -> list[str]:
     """What is about to be judged, and by whom."""
     facts, images = prepared.plan.facts, prepared.images.images
     made = "compiled: every number can be recomputed bit for bit on any machine"

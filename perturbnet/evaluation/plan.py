@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perturbnet.attack_comparison.metering import Costs
+from perturbnet.attack_comparison.metering import VirtualCosts
 from perturbnet.errors import LedgerError
-from perturbnet.evaluation.attackers import Budget
-from perturbnet.evaluation.engines import Judged
+from perturbnet.evaluation.attackers import SearchBudget
+from perturbnet.evaluation.engines import PlainClassification
 from perturbnet.evaluation.images import FolderSource
 from perturbnet.evaluation.networks import Network
 from perturbnet.runtime.artifacts import write_durably
@@ -28,7 +28,7 @@ _OTHER = "give the same model, images and options to go on with it, or name anot
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """The facts, by name: text and integers only."""
 
     facts: dict[str, str | int]
@@ -45,24 +45,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedPlan:
     """What stands in an evaluation's folder: its plan, and where its images lie."""
 
-    plan: Plan
+    plan: EvaluationPlan
     images: Path
 
 
 def build_plan(  # noqa: PLR0913 - everything that a plan names
     network: Network,
-    judged: Judged,
+    judged: PlainClassification,
     source: FolderSource,
     attacks: list[str],
-    budget: Budget,
+    budget: SearchBudget,
     rules: Rules,
     *,
     freshness: bool,
     seed: str,
-) -> Plan:
+) -> EvaluationPlan:
     """Everything that decides what the evaluation finds, but for the machine."""
     facts: dict[str, str | int] = {
         "format": FORMAT,
@@ -82,7 +82,9 @@ def build_plan(  # noqa: PLR0913 - everything that a plan names
         "freshness": int(freshness),
         "seed": seed,
     }
-    return Plan(facts | {f"rules.{name}": value for name, value in rules.model_dump(mode="json").items()})
+    return EvaluationPlan(
+        facts | {f"rules.{name}": value for name, value in rules.model_dump(mode="json").items()}
+    )
 
 
 def describe_transform(network: Network) -> str:
@@ -92,16 +94,16 @@ def describe_transform(network: Network) -> str:
     return f"{form.size}, {form.kernel}, {form.resize}, crop {form.crop_pct}, {scale}"
 
 
-def describe_clock(budget: Budget) -> str:
+def describe_clock(budget: SearchBudget) -> str:
     """The clock in one line, with what a pass costs on the virtual one."""
     if not budget.virtual:
         return "wall"
-    costs: Costs = budget.costs
+    costs: VirtualCosts = budget.costs
     parts = (costs.forward_s, costs.backward_s, costs.verification_s, costs.similarity_s)
     return "virtual " + " ".join(f"{part:g}" for part in parts)
 
 
-def record_plan(out: Path, plan: Plan, images: Path) -> None:
+def record_plan(out: Path, plan: EvaluationPlan, images: Path) -> None:
     """Write the plan into `out`, or find it there.
 
     Raises:
@@ -122,7 +124,7 @@ def record_plan(out: Path, plan: Plan, images: Path) -> None:
             )
 
 
-def read_plan(out: Path) -> Recorded:
+def read_plan(out: Path) -> RecordedPlan:
     """What stands in `out`.
 
     Raises:
@@ -135,7 +137,7 @@ def read_plan(out: Path) -> Recorded:
             found: Any = canonical_json.decode(file.read(MAX_PLAN_BYTES))
         if found["plan"]["format"] != FORMAT:
             raise ValueError(f"format {found['plan']['format']}, expected {FORMAT}")
-        return Recorded(Plan(dict(found["plan"])), Path(found["images_at"]))
+        return RecordedPlan(EvaluationPlan(dict(found["plan"])), Path(found["images_at"]))
     except OSError as error:
         raise LedgerError(
             f"{path} cannot be read: {error.strerror}", hint="is it an evaluation's folder?"

@@ -21,7 +21,7 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.rounds.acknowledgements import describe, read_terms
 from perturbnet.rounds.challenges import Challenge, clean_image
-from perturbnet.rounds.draws import Draws, SeededDraw
+from perturbnet.rounds.draws import EpochDraws, SeededDraw
 from perturbnet.rounds.policy import RoundPolicy
 from perturbnet.rounds.posing import challenge_leaf, pose
 from perturbnet.rounds.receipts import Answer, Judged, build_task, judge_answers, write_receipts
@@ -47,7 +47,7 @@ class Evaluation:
     """Runs the rounds; all outside worlds are given."""
 
     journal: Journal
-    draws: Draws
+    draws: EpochDraws
     source: ImageSource
     arena: Arena
     attackers: list[Attacker]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from perturbnet.config import Settings
 from perturbnet.errors import LedgerError
-from perturbnet.evaluation.attackers import Budget, open_attackers, require_attacks
-from perturbnet.evaluation.engines import Judged, open_network
-from perturbnet.evaluation.images import IMAGES_FILE, FolderSource, Wish, record_images
+from perturbnet.evaluation.attackers import SearchBudget, open_attackers, require_attacks
+from perturbnet.evaluation.engines import PlainClassification, open_network
+from perturbnet.evaluation.images import IMAGES_FILE, FolderSource, ImageOptions, record_images
 from perturbnet.evaluation.networks import (
     FOLDERS,
     Choices,
@@ -20,7 +20,7 @@ from perturbnet.evaluation.networks import (
     describe_network,
     no_class,
 )
-from perturbnet.evaluation.plan import Plan, build_plan, record_plan
+from perturbnet.evaluation.plan import EvaluationPlan, build_plan, record_plan
 from perturbnet.evaluation.scanning import list_candidates
 from perturbnet.evaluation.session import BUNDLE, Session, open_session, own_key, require_fixed_cap
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
@@ -31,7 +31,7 @@ from perturbnet.wire.keys import load_hotkey
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What a user asked for."""
 
     model: str
@@ -39,10 +39,10 @@ class Request:
     out: Path
     settings: Settings
     attacks: list[str]
-    budget: Budget
+    budget: SearchBudget
     arch: str | None = None
     choices: Choices = field(default_factory=Choices)
-    wish: Wish = field(default_factory=Wish)
+    wish: ImageOptions = field(default_factory=ImageOptions)
     labelled: bool = True
     compiled: bool = True
     fetch: bool = False
@@ -50,14 +50,14 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedEvaluation:
     """All that decides what an evaluation finds, opened and compared with what its folder holds."""
 
-    request: Request
+    request: EvaluationRequest
     network: Network
-    judged: Judged
+    judged: PlainClassification
     images: FolderSource
-    plan: Plan
+    plan: EvaluationPlan
 
     @property
     def bundle(self) -> Path:
@@ -65,7 +65,7 @@ class Prepared:
         return self.request.out / BUNDLE
 
 
-def prepare(request: Request, progress: Progress) -> Prepared:
+def prepare(request: EvaluationRequest, progress: Progress) -> PreparedEvaluation:
     """Open model and images; begin the evaluation's folder, or find the same evaluation there.
 
     Args:
@@ -105,11 +105,11 @@ def prepare(request: Request, progress: Progress) -> Prepared:
         seed=request.wish.seed,
     )
     record_plan(out, plan, request.images)
-    return Prepared(request, network, judged, images, plan)
+    return PreparedEvaluation(request, network, judged, images, plan)
 
 
 @contextmanager
-def open_evaluation(prepared: Prepared) -> Iterator[Session]:
+def open_evaluation(prepared: PreparedEvaluation) -> Iterator[Session]:
     """Open the evaluation's log, to go on with it.
 
     Raises:
@@ -135,7 +135,7 @@ def open_evaluation(prepared: Prepared) -> Iterator[Session]:
         yield session
 
 
-def _describe(request: Request, progress: Progress) -> Network:
+def _describe(request: EvaluationRequest, progress: Progress) -> Network:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     caches = (request.settings.cache_dir / "hub", Path(HF_HUB_CACHE))

@@ -26,15 +26,15 @@ from perturbnet.evaluation.attackers import (
     WALLETS,
     Arena,
     Attacker,
-    Budget,
+    SearchBudget,
     describe_metagraph,
 )
-from perturbnet.evaluation.engines import Judged
+from perturbnet.evaluation.engines import PlainClassification
 from perturbnet.evaluation.images import FolderSource
-from perturbnet.evaluation.plan import Plan
+from perturbnet.evaluation.plan import EvaluationPlan
 from perturbnet.evaluation.rounds import Evaluation
 from perturbnet.ledger.journal import Journal
-from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.draws import EpochDraws
 from perturbnet.rounds.policy import (
     RoundPolicy,
     build_config_leaf,
@@ -48,7 +48,7 @@ from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.folders import make_folder
 from perturbnet.runtime.progress import Progress
 from perturbnet.transparency.places import open_target
-from perturbnet.transparency.publishing import Source, publish
+from perturbnet.transparency.publishing import LogSource, publish
 from perturbnet.transparency.signing import begin_log
 from perturbnet.wire.keys import Keypair, create_wallet
 
@@ -63,9 +63,9 @@ class Session:
 
     out: Path
     evaluation: Evaluation
-    source: Source
+    source: LogSource
     images: FolderSource
-    plan: Plan
+    plan: EvaluationPlan
     keypair: Keypair
 
     @property
@@ -127,11 +127,11 @@ def open_session(  # noqa: PLR0913 - everything that an evaluation consists of
     out: Path,
     settings: Settings,
     *,
-    judged: Judged,
+    judged: PlainClassification,
     images: FolderSource,
     attackers: list[Attacker],
-    budget: Budget,
-    plan: Plan,
+    budget: SearchBudget,
+    plan: EvaluationPlan,
     keypair: Keypair,
     seed: str,
     clock: Clock | None = None,
@@ -161,7 +161,9 @@ def open_session(  # noqa: PLR0913 - everything that an evaluation consists of
             journal.record_metagraph(metagraph_leaf(metagraph))
         evaluation = Evaluation(
             journal=journal,
-            draws=Draws(journal, images.identity, secret_source(f"{seed}:{images.identity.fingerprint}")),
+            draws=EpochDraws(
+                journal, images.identity, secret_source(f"{seed}:{images.identity.fingerprint}")
+            ),
             source=images,
             arena=Arena(judged.engine, judged.search, budget, keypair.ss58_address),
             attackers=attackers,

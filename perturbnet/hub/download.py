@@ -15,7 +15,7 @@ from perturbnet.errors import DigestMismatch, HubRefused
 from perturbnet.hub.connection import Fault, Hub, Pace, Patience
 from perturbnet.hub.digests import PIECE, Digest, digest_of, feed, start_digest
 from perturbnet.hub.disk import require_space
-from perturbnet.hub.layout import Place, link_or_copy, quarantine
+from perturbnet.hub.layout import CachePlace, link_or_copy, quarantine
 from perturbnet.hub.listing import HubFile, HubSnapshot, file_url
 from perturbnet.runtime.folders import sync_folder
 
@@ -59,7 +59,7 @@ class Download:
         self,
         file: HubFile,
         snapshot: HubSnapshot,
-        place: Place,
+        place: CachePlace,
         hub: Hub,
         pace: Pace,
         report: Callable[[Progress], None],

@@ -25,7 +25,7 @@ from perturbnet.runtime.folders import sync_folder
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CachePlace:
     """Where one file of one snapshot lies under a hub cache."""
 
     hub_cache: Path
@@ -59,19 +59,19 @@ class Place:
         """The folder for what had another digest."""
         return self.hub_cache.parent / "quarantine"
 
-    def within(self, hub_cache: Path) -> Place:
+    def within(self, hub_cache: Path) -> CachePlace:
         """Return where the same file lies in another hub cache."""
         return replace(self, hub_cache=hub_cache, repository=hub_cache / self.repository.name)
 
 
-def place_of(file: HubFile, snapshot: HubSnapshot, hub_cache: Path) -> Place:
+def place_of(file: HubFile, snapshot: HubSnapshot, hub_cache: Path) -> CachePlace:
     """Return where a file lies, or will lie."""
     folder = f"{snapshot.kind}s--" + snapshot.repository.replace("/", "--")
     hub_cache = hub_cache.absolute()
-    return Place(hub_cache, hub_cache / folder, snapshot.commit, file.path, file.etag)
+    return CachePlace(hub_cache, hub_cache / folder, snapshot.commit, file.path, file.etag)
 
 
-def put_link(place: Place, revision: str) -> None:
+def put_link(place: CachePlace, revision: str) -> None:
     """Name the blob in its snapshot; a shortened revision is noted as huggingface_hub notes it.
 
     Raises:
@@ -112,7 +112,7 @@ def _pour(source: Path, target: BinaryIO) -> None:
         shutil.copyfileobj(origin, target, 1 << 20)
 
 
-def quarantine(place: Place, bad: Path, found: str) -> Path:
+def quarantine(place: CachePlace, bad: Path, found: str) -> Path:
     """Move a file that has another digest out of the way, named by its path and that digest; return where.
 
     The same wrong bytes land on the same name, so a hub that keeps sending them cannot fill the disk.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from perturbnet.chain import LocalChain, Rules
+from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import PREFIX, registry
 from perturbnet.errors import PerturbError
 from perturbnet.localnet.hostile import EXPECTED
@@ -31,14 +31,14 @@ from perturbnet.wire.keys import Wallet, create_wallet
 
 NETUID = 1
 VALIDATOR_STAKE_RAO = 10**15
-RULES = Rules(tempo=6, weights_rate_limit=4, serving_rate_limit=0, immunity_period=100_000)
+RULES = ChainRules(tempo=6, weights_rate_limit=4, serving_rate_limit=0, immunity_period=100_000)
 BLOCK_TIME_MS = 500
 ROUND_CLOSED = re.compile(r"validator: Round (\d+) closed")
 HONEST = "honest"
 
 
 @dataclass(frozen=True)
-class Plan:
+class LocalnetPlan:
     """What kind of network: `miners` in all, the last six of them (if there are so many) bad on purpose."""
 
     folder: Path
@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass
-class Member:
+class NetworkProcess:
     """One process: a validator or a miner."""
 
     name: str
@@ -84,15 +84,15 @@ class Member:
 class LocalNetwork:
     """Starts everything on entering, stops everything on leaving."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LocalnetPlan) -> None:
         """Plan only; nothing is made yet."""
         self.plan = plan
         self.chain_path = plan.folder / "chain.sqlite"
-        self.members: list[Member] = []
+        self.members: list[NetworkProcess] = []
         self._open = ExitStack()
 
     @property
-    def validator(self) -> Member:
+    def validator(self) -> NetworkProcess:
         """The validator's process."""
         return self.members[0]
 
@@ -148,7 +148,7 @@ class LocalNetwork:
         """How many miners have said that they serve."""
         return sum(self.started(member) for member in self.members[1:])
 
-    def started(self, member: Member) -> bool:
+    def started(self, member: NetworkProcess) -> bool:
         """Whether a miner has said that it serves."""
         text = self._log(member).read_text(errors="replace") if self._log(member).exists() else ""
         return "Waiting for validator queries" in text or "serves at port" in text
@@ -190,7 +190,7 @@ class LocalNetwork:
         """Stop everybody."""
         self.stop()
 
-    def _member(self, name: str, kind: str, command: list[str], port: int) -> Member:
+    def _member(self, name: str, kind: str, command: list[str], port: int) -> NetworkProcess:
         plan = self.plan
         wallets = plan.folder / "wallets"
         wallet = create_wallet(wallets, name, "default", seed=f"{plan.seed}/{name}" if plan.seed else None)
@@ -223,15 +223,15 @@ class LocalNetwork:
         else:
             environment |= {"PERTURB_AXON_PORT": str(port), "PERTURB_AXON_BIND": "127.0.0.1"}
             environment["PERTURB_METRICS_PORT"] = "0"
-        return Member(name, kind, wallet, [sys.executable, *command], environment)
+        return NetworkProcess(name, kind, wallet, [sys.executable, *command], environment)
 
-    def _start(self, member: Member) -> None:
+    def _start(self, member: NetworkProcess) -> None:
         log: BinaryIO = self._open.enter_context(self._log(member).open("ab"))
         member.process = subprocess.Popen(
             member.command, env=member.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
-    def _log(self, member: Member) -> Path:
+    def _log(self, member: NetworkProcess) -> Path:
         return self.plan.folder / "logs" / f"{member.name}.log"
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perturbnet.bootstrap.holdings import open_checked, open_manifest
-from perturbnet.bootstrap.plan import Plan as Preparation
+from perturbnet.bootstrap.plan import BootstrapPlan as Preparation
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.bootstrap.running import ensure
 from perturbnet.chain import LocalChain, WeightsOnChain
@@ -23,7 +23,7 @@ from perturbnet.display.bars import Bars, open_bars
 from perturbnet.errors import ConfigError, PerturbError
 from perturbnet.ledger import BlobStore
 from perturbnet.ledger.journal import BLOBS_FOLDER
-from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalNetwork, Plan
+from perturbnet.localnet.network import BLOCK_TIME_MS, RULES, LocalnetPlan, LocalNetwork
 from perturbnet.localnet.report import MinerRow, draw_sheet, read_ledger, tabulate
 from perturbnet.localnet.self_audit import SelfAudit, audit_itself
 from perturbnet.miner.reserve import TimeToSearch
@@ -35,7 +35,7 @@ SHEET_FILE = "contact-sheet.png"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LocalnetOutcome:
     """What came of it."""
 
     rows: list[MinerRow]
@@ -50,7 +50,7 @@ class Outcome:
         return any(row.weight > 0 for row in self.rows)
 
 
-def run_localnet(plan: Plan, console: Console) -> Outcome:
+def run_localnet(plan: LocalnetPlan, console: Console) -> LocalnetOutcome:
     """Make the network, run its rounds, and report.
 
     Raises:
@@ -65,7 +65,7 @@ def run_localnet(plan: Plan, console: Console) -> Outcome:
     return outcome
 
 
-def _prepare(plan: Plan, show: Bars) -> ImageSource:
+def _prepare(plan: LocalnetPlan, show: Bars) -> ImageSource:
     """Have what the processes will ask for: the manifest and all it names. Only what is rendered is made."""
     place = Workplace(plan.cache_dir.expanduser().absolute(), plan.profile)
     preparation = Preparation(place)
@@ -79,7 +79,7 @@ def _prepare(plan: Plan, show: Bars) -> ImageSource:
     return source
 
 
-async def _run(plan: Plan, source: ImageSource, show: Bars, started_s: float) -> Outcome:
+async def _run(plan: LocalnetPlan, source: ImageSource, show: Bars, started_s: float) -> LocalnetOutcome:
     with LocalNetwork(plan) as network:
         chain = await network.create()
         network.start_miners()
@@ -96,7 +96,7 @@ async def _run(plan: Plan, source: ImageSource, show: Bars, started_s: float) ->
         title = f"Perturb local network, {plan.profile} profile"
         drawn = draw_sheet(sheet, title, entries, source, BlobStore(network.state_dir / BLOBS_FOLDER))
         audit = await audit_itself(network, chain, source, _audit_bar(show))
-    return Outcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s, audit)
+    return LocalnetOutcome(rows, sheet if drawn else None, plan.folder, time.monotonic() - started_s, audit)
 
 
 def _audit_bar(show: Bars) -> Stages:
@@ -140,7 +140,7 @@ async def _reveal(network: LocalNetwork, chain: LocalChain) -> WeightsOnChain:
         await asyncio.sleep(POLL_S)
 
 
-def overrides_text(plan: Plan) -> str:
+def overrides_text(plan: LocalnetPlan) -> str:
     """The settings that differ from a live network's, for people."""
     defaults = {setting.name: setting.default for setting in registry()}
     short = ", ".join(
@@ -152,7 +152,7 @@ def overrides_text(plan: Plan) -> str:
     return f"Shortened for this run (live value in brackets): {short}; chain: {chain}"
 
 
-def _print(plan: Plan, outcome: Outcome, console: Console) -> None:
+def _print(plan: LocalnetPlan, outcome: LocalnetOutcome, console: Console) -> None:
     console.print(overrides_text(plan), style="dim", highlight=False)
     console.print(table_of(outcome.rows))
     state = "set" if outcome.weights_set else "NOT set"
@@ -187,7 +187,7 @@ def table_of(rows: list[MinerRow]) -> Table:
     return table
 
 
-def outcome_json(plan: Plan, outcome: Outcome) -> str:
+def outcome_json(plan: LocalnetPlan, outcome: LocalnetOutcome) -> str:
     """The same for machines."""
     return json.dumps(
         {
@@ -212,7 +212,7 @@ def new_folder(base: Path) -> Path:
     return base / f"{number:03d}"
 
 
-def check_overrides(plan: Plan) -> None:
+def check_overrides(plan: LocalnetPlan) -> None:
     """Refuse settings that the processes would refuse, before anything starts.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledgements
-from perturbnet.audit.findings import Finding, Report
+from perturbnet.audit.findings import AuditReport, Finding
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
 from perturbnet.bootstrap.holdings import open_manifest
@@ -30,7 +30,7 @@ from perturbnet.transparency.bundle import Bundle, open_bundle
 class SelfAudit:
     """What came of it; `error` where the log could not be read at all."""
 
-    report: Report = field(default_factory=Report)
+    report: AuditReport = field(default_factory=AuditReport)
     promises: int = 0
     error: str = ""
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class MeasuredCosts:
     """Seconds: of one image forward, forward and back, in the best batch forward and back, and to verify.
 
     `answer_s` is for encoding, decoding and the gates, `verdict_s` for the engine of the verdict.
@@ -57,7 +57,7 @@ class Costs:
         return asdict(self)
 
 
-def measure_costs(oracle: JointOracle, engine: Engine, clock: Clock) -> Costs:
+def measure_costs(oracle: JointOracle, engine: Engine, clock: Clock) -> MeasuredCosts:
     """Measure on noise; seconds on a CPU, and up to half a minute with the production network there."""
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
 
@@ -77,7 +77,7 @@ def measure_costs(oracle: JointOracle, engine: Engine, clock: Clock) -> Costs:
     engine.classify([pixels])
     sizes = _try_sizes(lambda images: timed(gradients(images)))
     best = min(sizes, key=lambda images: (sizes[images] / images, images))
-    return Costs(
+    return MeasuredCosts(
         forward_s=timed(lambda: oracle.answer_logits([pixels[None]])),
         gradient_s=sizes[1],
         images_per_pass=best,

@@ -29,7 +29,7 @@ from perturbnet.config import Settings
 from perturbnet.datasets import SourceImage, open_source
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.errors import ArtifactMissing, ChallengeError, RowUnreadable
-from perturbnet.miner.calibration import Costs, measure_costs
+from perturbnet.miner.calibration import MeasuredCosts, measure_costs
 from perturbnet.miner.passes import ModelThread
 from perturbnet.miner.search import Search
 from perturbnet.rounds.challenges import Challenge, build_challenge
@@ -153,7 +153,7 @@ class _Bench:
 
     def run(
         self, challenges: Sequence[Challenge], timeouts_s: Sequence[float], at_once: int, progress: Progress
-    ) -> tuple[Costs, list[Searched]]:
+    ) -> tuple[MeasuredCosts, list[Searched]]:
         """Warm up, then search, `at_once` challenges at a time."""
         costs = measure_costs(self.oracle, self.engine, self.clock)
         thread = ModelThread(self.oracle, self.engine, images_per_pass=costs.images_per_pass)
@@ -168,7 +168,11 @@ class _Bench:
         return costs, found
 
     def _search_together(
-        self, thread: ModelThread, costs: Costs, group: Sequence[Challenge], timeouts_s: Sequence[float]
+        self,
+        thread: ModelThread,
+        costs: MeasuredCosts,
+        group: Sequence[Challenge],
+        timeouts_s: Sequence[float],
     ) -> list[Searched]:
         due_s = self.clock.monotonic_s() + timeouts_s[-1] - float(self.settings.answer_reserve_seconds)
         searches = [self._open(thread, costs, challenge, due_s) for challenge in group]
@@ -186,7 +190,7 @@ class _Bench:
         pairs = zip(searches, group, ended_s, strict=True)
         return [self._weigh(*pair, timeouts_s) for pair in pairs]
 
-    def _open(self, thread: ModelThread, costs: Costs, challenge: Challenge, due_s: float) -> Search:
+    def _open(self, thread: ModelThread, costs: MeasuredCosts, challenge: Challenge, due_s: float) -> Search:
         message = AttackChallenge(
             task_id=challenge.task_id,
             model_name=self.engine.model_name,

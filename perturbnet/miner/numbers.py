@@ -1,6 +1,6 @@
 """The miner's numbers for Prometheus, and the line it logs for each challenge.
 
-`Counted` is told; what a state holds already (who searches, who waits, batches) is read when asked for.
+`MinerCounts` is told; what a state holds already (who searches, who waits, batches) is read when asked for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Answered:
         return f"Task {self.task_id}: {self.outcome}: {found}; {passes}, {times}{late}"
 
 
-class Counted:
+class MinerCounts:
     """What happens, counted as it happens; since this process started."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -53,7 +53,7 @@ class JointOracle(Protocol):
 
 
 @dataclass(eq=False)
-class Client:
+class PassClient:
     """One search at the model: when it must end, whether it is still wanted, and what it has had.
 
     `used` is in the cost of a forward pass of one image.
@@ -68,7 +68,7 @@ class Client:
 class _Question:
     """One call of a search: `size` images, answered `done` so far."""
 
-    client: Client
+    client: PassClient
     kind: _Kind
     size: int
     cut: Callable[[int, int], Any]  # the part of it between two images
@@ -107,7 +107,7 @@ class ModelThread:
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def logits(self, client: Client, batch: Pixels) -> Floats:
+    def logits(self, client: PassClient, batch: Pixels) -> Floats:
         """Float32 logits (N, classes) of uint8 images (N, H, W, 3).
 
         Raises:
@@ -118,7 +118,7 @@ class ModelThread:
             self._ask(client, self._logits, len(batch), lambda start, end: batch[start:end])
         )
 
-    def margins(self, client: Client, question: MarginQuestion) -> tuple[Floats, Floats]:
+    def margins(self, client: PassClient, question: MarginQuestion) -> tuple[Floats, Floats]:
         """Margins (N,) and gradients (N, H, W, 3).
 
         Raises:
@@ -130,7 +130,7 @@ class ModelThread:
         )
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
-    def classify(self, client: Client, images: Sequence[Pixels]) -> list[Classification]:
+    def classify(self, client: PassClient, images: Sequence[Pixels]) -> list[Classification]:
         """The engine's classifications, each image by itself.
 
         Raises:
@@ -140,7 +140,7 @@ class ModelThread:
         parts = self._ask(client, self._verdicts, len(images), lambda start, end: images[start:end])
         return [found for part in parts for found in part]
 
-    def forget(self, client: Client) -> None:
+    def forget(self, client: PassClient) -> None:
         """Drop what a stopped search asked, at once; its call raises."""
         with self._changed:
             self._drop([question for question in self._waiting if question.client is client])
@@ -152,7 +152,7 @@ class ModelThread:
             self._drop(list(self._waiting))
             self._changed.notify_all()
 
-    def _ask(self, client: Client, kind: _Kind, size: int, cut: Callable[[int, int], Any]) -> list[Part]:
+    def _ask(self, client: PassClient, kind: _Kind, size: int, cut: Callable[[int, int], Any]) -> list[Part]:
         if size == 0:
             raise ValueError(f"{kind.name} of no image were asked for")
         question = _Question(client, kind, size, cut)
@@ -234,7 +234,7 @@ class SharedOracle:
     """The `Oracle` of one search: its questions go to the model's thread."""
 
     thread: ModelThread
-    client: Client
+    client: PassClient
     forward_passes: int = 0
     backward_passes: int = 0
 
@@ -262,7 +262,7 @@ class SharedEngine:
     """The verifier's `Engine` for one search: its images wait their turn. `margin` is the last image's."""
 
     thread: ModelThread
-    client: Client
+    client: PassClient
     margin: float = float("nan")
 
     @property

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from perturbnet.attacks import Attack, AttackTask, Deadline
 from perturbnet.attacks.protocol import Accepted, Bank
 from perturbnet.errors import AttackError, PerturbError, Refused, Reject
-from perturbnet.miner.calibration import Costs
-from perturbnet.miner.passes import Client, ModelThread, SharedEngine, SharedOracle
+from perturbnet.miner.calibration import MeasuredCosts
+from perturbnet.miner.passes import ModelThread, PassClient, SharedEngine, SharedOracle
 from perturbnet.rounds.challenges import SMALLEST_SIDE
 from perturbnet.rules.classification import Classification
 from perturbnet.rules.verification import Task, verify_round
@@ -50,7 +50,7 @@ class Search:
     seed_text: str
     clock: Clock
     due_s: float
-    costs: Costs | None = None
+    costs: MeasuredCosts | None = None
     find: Find | None = None
     reason: str = OUT_OF_TIME
     began_s: float | None = None
@@ -62,7 +62,7 @@ class Search:
 
     def __post_init__(self) -> None:
         """Become a client of the model."""
-        client = Client(self.due_s, self._refused)
+        client = PassClient(self.due_s, self._refused)
         self.oracle, self.engine = SharedOracle(self.thread, client), SharedEngine(self.thread, client)
 
     @property

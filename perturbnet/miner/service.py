@@ -24,9 +24,9 @@ from prometheus_client import CollectorRegistry
 
 from perturbnet.attacks import Attack
 from perturbnet.errors import AttackError
-from perturbnet.miner.calibration import Costs, measure_costs
+from perturbnet.miner.calibration import MeasuredCosts, measure_costs
 from perturbnet.miner.keepsakes import Keepsakes
-from perturbnet.miner.numbers import Answered, Counted
+from perturbnet.miner.numbers import Answered, MinerCounts
 from perturbnet.miner.passes import JointOracle, ModelThread
 from perturbnet.miner.search import Search, build_response
 from perturbnet.miner.slots import Slots
@@ -60,7 +60,7 @@ class MinerService:
     protocol_fingerprint: str | None = None  # of this node's manifest; None compares with nothing
     answer_reserve_s: float = ANSWER_RESERVE_S
     searches: int = SEARCHES
-    costs: Costs | None = None
+    costs: MeasuredCosts | None = None
     registry: CollectorRegistry = field(default_factory=lambda: new_registry("miner"))
     _answered: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _strangers: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
@@ -69,7 +69,7 @@ class MinerService:
         """Start the model's thread and register the numbers."""
         self.model = ModelThread(self.oracle, self.engine)
         self.slots = Slots(self.searches, MOST_WAITING, self.clock)
-        self.counted = Counted(self.registry)
+        self.counted = MinerCounts(self.registry)
         self._failures = FailureCount(self.registry, "miner")
         self._threads = ThreadPoolExecutor(self.searches, "search")
         gauge = self.counted.gauge
@@ -81,7 +81,7 @@ class MinerService:
             "verdict_seconds", "The engine's, at warm-up.", lambda: self.costs.verdict_s if self.costs else 0
         )
 
-    def warm_up(self) -> Costs:
+    def warm_up(self) -> MeasuredCosts:
         """Measure what a step costs; batch and reserve follow from it. Nothing may be served before."""
         self.costs = costs = measure_costs(self.oracle, self.engine, self.clock)
         self.model.images_per_pass = costs.images_per_pass

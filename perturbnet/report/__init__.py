@@ -13,7 +13,7 @@ from perturbnet.report.page import Report, render_report
 from perturbnet.report.summary import encode_summary
 from perturbnet.report.writing import (
     NO_SOURCE,
-    Wish,
+    ReportOptions,
     given,
     make_report,
     write_page,
@@ -23,7 +23,7 @@ from perturbnet.report.writing import (
 __all__ = [
     "NO_SOURCE",
     "Report",
-    "Wish",
+    "ReportOptions",
     "encode_summary",
     "given",
     "make_report",

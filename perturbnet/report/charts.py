@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perturbnet.report.curve import Point
-from perturbnet.report.histograms import Bar, Format, Histogram
+from perturbnet.report.histograms import Format, Histogram, HistogramBar
 from perturbnet.statistics.intervals import Interval, anytime
 
 WIDTH, HEIGHT = 480, 236
@@ -18,7 +18,7 @@ BANDED = 48  # points of which an interval is computed
 
 
 @dataclass(frozen=True)
-class Tick:
+class ChartTick:
     """A mark on an axis."""
 
     at: float
@@ -27,7 +27,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A share over rounds: SVG points, the last one's place and value; `band` outlines its interval."""
 
     name: str
@@ -42,9 +42,9 @@ class Line:
 class CurveChart:
     """Lines over rounds."""
 
-    lines: tuple[Line, ...]
-    up: tuple[Tick, ...]
-    across: tuple[Tick, ...]
+    lines: tuple[ChartLine, ...]
+    up: tuple[ChartTick, ...]
+    across: tuple[ChartTick, ...]
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -54,7 +54,7 @@ class CurveChart:
 
 
 @dataclass(frozen=True)
-class Column:
+class ChartColumn:
     """One bar of a distribution, and what a pointer that rests on it is told."""
 
     x: float
@@ -68,8 +68,8 @@ class Column:
 class BarChart:
     """A distribution, its median marked; `words` says the same in a sentence."""
 
-    columns: tuple[Column, ...]
-    across: tuple[Tick, ...]
+    columns: tuple[ChartColumn, ...]
+    across: tuple[ChartTick, ...]
     median_x: float
     median: str
     words: str
@@ -109,9 +109,9 @@ def draw_curves(points: Sequence[Point], series: Sequence[Series]) -> CurveChart
         places = [(x(point), y(_ratio(*one.count(point)))) for point in points]
         band = _outline([x(point) for point in sparse], bands.get(one.name, []), y)
         text = percent(_ratio(*one.count(points[-1])))
-        lines.append(Line(one.name, _path(places), band, *places[-1], text))
+        lines.append(ChartLine(one.name, _path(places), band, *places[-1], text))
     parts = TOPS[top]
-    up = [Tick(y(top * part / parts), f"{100 * top * part / parts:g} %") for part in range(parts + 1)]
+    up = [ChartTick(y(top * part / parts), f"{100 * top * part / parts:g} %") for part in range(parts + 1)]
     return CurveChart(tuple(lines), tuple(up), _rounds_axis(points, x))
 
 
@@ -133,7 +133,7 @@ def draw_bars(
         gap = min(3.0, room * 0.14)
         wide = min(room - gap, 72.0)
         place = number * room + (room - wide) / 2
-        columns.append(Column(place, BAR_HEIGHT - BAR_BOTTOM - height, wide, height, text))
+        columns.append(ChartColumn(place, BAR_HEIGHT - BAR_BOTTOM - height, wide, height, text))
     median = histogram.quantile(0.5)
     ends = f"from {written(histogram.quantile(0.05))} to {written(histogram.quantile(0.95))} in nine of ten"
     words = f"{total:,} {noun}, median {written(median)}, {ends}"
@@ -179,24 +179,24 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
-def _rounds_axis(points: Sequence[Point], x: Callable[[Point], float]) -> tuple[Tick, ...]:
+def _rounds_axis(points: Sequence[Point], x: Callable[[Point], float]) -> tuple[ChartTick, ...]:
     first, last = points[0], points[-1]
     middle = min(points, key=lambda point: abs(point.rounds - last.rounds / 2))
     chosen = {point.rounds: point for point in (first, middle, last)}
     anchors = {first.rounds: "start", last.rounds: "end"} if len(chosen) > 1 else {}
     return tuple(
-        Tick(x(point), f"{number:,}", anchors.get(number, "middle")) for number, point in chosen.items()
+        ChartTick(x(point), f"{number:,}", anchors.get(number, "middle")) for number, point in chosen.items()
     )
 
 
-def _whole_axis(count: int, room: float, low: float, written: Format) -> tuple[Tick, ...]:
+def _whole_axis(count: int, room: float, low: float, written: Format) -> tuple[ChartTick, ...]:
     every = -(-count // 12)
-    return tuple(Tick((n + 0.5) * room, written(low + n + 0.5)) for n in range(0, count, every))
+    return tuple(ChartTick((n + 0.5) * room, written(low + n + 0.5)) for n in range(0, count, every))
 
 
-def _ends_axis(bars: Sequence[Bar], written: Format) -> tuple[Tick, ...]:
-    ends = Tick(0, written(bars[0].low), "start"), Tick(BAR_WIDTH, written(bars[-1].high), "end")
+def _ends_axis(bars: Sequence[HistogramBar], written: Format) -> tuple[ChartTick, ...]:
+    ends = ChartTick(0, written(bars[0].low), "start"), ChartTick(BAR_WIDTH, written(bars[-1].high), "end")
     if len(bars) < 3:
         return ends
     half = len(bars) // 2
-    return ends[0], Tick(BAR_WIDTH * half / len(bars), written(bars[half].low)), ends[1]
+    return ends[0], ChartTick(BAR_WIDTH * half / len(bars), written(bars[half].low)), ends[1]

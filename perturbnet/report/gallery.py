@@ -20,7 +20,7 @@ from perturbnet.adversarial_dataset.licences import licence_of
 from perturbnet.datasets import ImageSource
 from perturbnet.display.contact_sheet import enlarge_difference
 from perturbnet.errors import BundleError, PerturbError
-from perturbnet.report.strongest import Example
+from perturbnet.report.strongest import StrongestExample
 from perturbnet.rounds.logged import Log
 from perturbnet.rounds.pixels import adversarial_pixels, clean_pixels, require_source
 from perturbnet.wire.images import Pixels, encode_png
@@ -34,7 +34,7 @@ SHOWN_SIDE = 360  # pixels; larger images are reduced
 class Plate:
     """One example with its three pictures, all of one shown size."""
 
-    example: Example
+    example: StrongestExample
     width: int
     height: int
     reduced: bool
@@ -53,7 +53,7 @@ class Gallery:
     terms: str = ""
 
 
-def hang(log: Log, examples: Iterable[Example], source: ImageSource, most: int) -> Gallery:
+def hang(log: Log, examples: Iterable[StrongestExample], source: ImageSource, most: int) -> Gallery:
     """Rebuild the pictures of the first `most` examples that can be rebuilt."""
     plates: list[Plate] = []
     reason, terms = "", ""
@@ -77,7 +77,7 @@ def _reason(error: PerturbError) -> str:
     return f"{error.message[:1].upper()}{error.message[1:]}."
 
 
-def _plate(log: Log, example: Example, source: ImageSource) -> Plate:
+def _plate(log: Log, example: StrongestExample, source: ImageSource) -> Plate:
     require_source(source, example.round.config.dataset)
     clean = clean_pixels(source, example.round)
     height, width, _ = clean.shape

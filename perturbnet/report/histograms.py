@@ -19,7 +19,7 @@ ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
-class Bar:
+class HistogramBar:
     """One bar: values from `low` to before `high`."""
 
     low: float
@@ -63,7 +63,7 @@ class Histogram:
         place = int(np.searchsorted(np.cumsum(self.counts), max(1, math.ceil(share * total))))
         return self.low + (place + 0.5) * self.width
 
-    def bars(self, most: int = BARS) -> list[Bar]:
+    def bars(self, most: int = BARS) -> list[HistogramBar]:
         """At most `most` bars (and one more at each end) that cover all values, with round edges."""
         filled = np.flatnonzero(self.counts)
         if not len(filled):
@@ -75,7 +75,7 @@ class Histogram:
         bars = []
         for number in range(max(1, math.ceil((last - begin) / step - 1e-9))):
             low, high = begin + number * step, begin + (number + 1) * step
-            bars.append(Bar(low, high, int(self.counts[self._place(low) : self._place(high)].sum())))
+            bars.append(HistogramBar(low, high, int(self.counts[self._place(low) : self._place(high)].sum())))
         return bars
 
     def _place(self, value: float) -> int:

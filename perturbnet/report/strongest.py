@@ -20,7 +20,7 @@ MOST_LETTERS = 120
 
 
 @dataclass(frozen=True)
-class Example:
+class StrongestExample:
     """An accepted answer and its round."""
 
     round: ImageAttempts
@@ -43,9 +43,9 @@ class Example:
 class Strongest:
     """Keeps the best examples of each class."""
 
-    _classes: dict[str, list[Example]] = field(default_factory=dict)
+    _classes: dict[str, list[StrongestExample]] = field(default_factory=dict)
 
-    def add(self, example: Example) -> None:
+    def add(self, example: StrongestExample) -> None:
         """Take one round's best answer, where it is better than what is kept."""
         if measure(example.attempt.leaf) is None:
             return
@@ -56,12 +56,12 @@ class Strongest:
         alone = replace(example.round, attempts=(example.attempt,))
         others = [one for one in kept if one.round.image != example.round.image]
         same = [one for one in kept if one.round.image == example.round.image]
-        best = max([*same, Example(alone, example.attempt)], key=lambda one: one.rank)
+        best = max([*same, StrongestExample(alone, example.attempt)], key=lambda one: one.rank)
         self._classes[label] = sorted([*others, best], key=lambda one: one.rank, reverse=True)[:FEW]
         if len(self._classes) > MOST_CLASSES:
             del self._classes[min(self._classes, key=lambda name: self._classes[name][0].rank)]
 
-    def best(self) -> list[Example]:
+    def best(self) -> list[StrongestExample]:
         """The best of each class, then the second of each, and so on; each time the best first."""
         turns = zip_longest(*self._classes.values())
         ordered = [
@@ -71,7 +71,7 @@ class Strongest:
         return list(chain.from_iterable(ordered))
 
 
-def best_of(found: ImageAttempts) -> Example | None:
+def best_of(found: ImageAttempts) -> StrongestExample | None:
     """The best accepted answer of a round, the earliest among equals; None where nobody succeeded."""
-    won = [Example(found, attempt) for attempt in found.attempts if attempt.accepted]
+    won = [StrongestExample(found, attempt) for attempt in found.attempts if attempt.accepted]
     return max(won, key=lambda one: one.rank) if won else None

@@ -31,7 +31,7 @@ OpenPictures = Callable[[str], tuple[ImageSource | None, str]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReportOptions:
     """What is wanted: leaves from `since` to before `until`, a model ("": the newest), how many pictures."""
 
     since: int = 0
@@ -42,7 +42,7 @@ class Wish:
 
 def make_report(
     bundle: Bundle,
-    wish: Wish,
+    wish: ReportOptions,
     *,
     open_pictures: OpenPictures,
     place: str = "BUNDLE",
@@ -87,7 +87,10 @@ def given(source: ImageSource | None, reason: str = NO_SOURCE) -> OpenPictures:
 
 
 def _gallery(
-    bundle: Bundle, findings: Findings, wish: Wish, open_: Callable[[], tuple[ImageSource | None, str]]
+    bundle: Bundle,
+    findings: Findings,
+    wish: ReportOptions,
+    open_: Callable[[], tuple[ImageSource | None, str]],
 ) -> Gallery:
     if not wish.pictures:
         return Gallery((), NOT_ASKED)

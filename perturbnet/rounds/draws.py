@@ -46,7 +46,7 @@ class SeededDraw:
     selection_seed: bytes
 
 
-class Draws:
+class EpochDraws:
     """Hands out draws in order; `new_secret(epoch)` gives 32 fresh bytes for each epoch."""
 
     def __init__(

@@ -32,7 +32,7 @@ MAX_DELEGATIONS = 100
 
 
 @dataclass(frozen=True)
-class Statement:
+class FraudStatement:
     """A checkpoint as it was signed, with the leaves that say who may sign: genesis, then key leaves."""
 
     note: Note
@@ -66,8 +66,8 @@ class Statement:
 class FraudProof:
     """Two statements of one log that contradict each other; `hashes` show it where their sizes differ."""
 
-    first: Statement
-    second: Statement
+    first: FraudStatement
+    second: FraudStatement
     hashes: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
@@ -94,7 +94,7 @@ class FraudProof:
         return f"{hotkey} signed two logs of one name, {first.origin}: {heads}, {which}."
 
 
-def find_conflict(first: Statement, second: Statement, subtree: Subtree) -> FraudProof | None:
+def find_conflict(first: FraudStatement, second: FraudStatement, subtree: Subtree) -> FraudProof | None:
     """The proof that two statements conflict; None when they do not.
 
     `subtree` is of the larger tree (of any, where the sizes are the same).
@@ -142,7 +142,7 @@ def check_fraud(proof: FraudProof) -> None:
         raise BundleError("the larger log begins with the smaller: nothing is proven")
 
 
-def write_fraud_proof(first: Statement, second: Statement, subtree: Subtree) -> bytes:
+def write_fraud_proof(first: FraudStatement, second: FraudStatement, subtree: Subtree) -> bytes:
     """The file that proves two statements to conflict; see `find_conflict`.
 
     Raises:
@@ -208,16 +208,16 @@ def _parse(data: bytes) -> FraudProof:
     raise BundleError("a fraud proof has the fields format, first, second and hashes")
 
 
-def _parse_statement(value: dict[str, Any]) -> Statement:
+def _parse_statement(value: dict[str, Any]) -> FraudStatement:
     match value:
         case {"note": str(note), "delegations": delegations} if len(value) == 2:
-            return Statement(
+            return FraudStatement(
                 parse_note(note.encode("utf-8", "surrogatepass")), parse_delegations(delegations)
             )
     raise BundleError("a statement has the fields note and delegations")
 
 
-def _encode_statement(statement: Statement) -> dict[str, Any]:
+def _encode_statement(statement: FraudStatement) -> dict[str, Any]:
     return {
         "note": statement.note.encode().decode(),
         "delegations": encode_delegations(statement.delegations),

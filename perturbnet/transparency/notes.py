@@ -42,7 +42,7 @@ _ID = re.compile(r"[0-9a-f]{8}")
 _TIME_BYTES = 8
 
 
-class Kind(IntEnum):
+class KeyKind(IntEnum):
     """What a key signs."""
 
     NOTE = 1
@@ -55,7 +55,7 @@ class VerifierKey:
 
     name: str
     public: bytes
-    kind: Kind = Kind.NOTE
+    kind: KeyKind = KeyKind.NOTE
 
     def __post_init__(self) -> None:
         """Refuse a name that no note could carry, and a key of another length."""
@@ -76,7 +76,7 @@ class VerifierKey:
     def accepts(self, text: str, signature: bytes) -> bool:
         """Whether `signature` (what follows the key's id) is this key's over `text`."""
         message = text.encode()
-        if self.kind is Kind.COSIGNATURE:
+        if self.kind is KeyKind.COSIGNATURE:
             time_s = int.from_bytes(signature[:_TIME_BYTES], "big")
             message, signature = _cosigned(text, time_s), signature[_TIME_BYTES:]
         return self.accepts_bytes(message, signature)
@@ -107,7 +107,7 @@ class SigningKey:
         """The 32 public bytes."""
         return self.private.public_key().public_bytes_raw()
 
-    def verifier(self, kind: Kind = Kind.NOTE) -> VerifierKey:
+    def verifier(self, kind: KeyKind = KeyKind.NOTE) -> VerifierKey:
         """The public half."""
         return VerifierKey(self.name, self.public, kind)
 
@@ -118,11 +118,11 @@ class SigningKey:
     def cosign(self, text: str, time_s: int) -> Signature:
         """State as a witness that `text` was seen at `time_s`, seconds since 1970."""
         signature = time_s.to_bytes(_TIME_BYTES, "big") + self.private.sign(_cosigned(text, time_s))
-        return Signature(self.name, self.verifier(Kind.COSIGNATURE).id, signature)
+        return Signature(self.name, self.verifier(KeyKind.COSIGNATURE).id, signature)
 
     def encode(self) -> str:
         """The private key on paper."""
-        data = _base64(bytes([Kind.NOTE]) + self.private.private_bytes_raw())
+        data = _base64(bytes([KeyKind.NOTE]) + self.private.private_bytes_raw())
         return f"{_PRIVATE}{self.name}+{self.verifier().id.hex()}+{data}"
 
 
@@ -229,7 +229,7 @@ def parse_signing_key(text: str) -> SigningKey:
     if len(seed) != KEY_BYTES:
         raise NoteError(f"the private key of {name} has {len(seed)} bytes, expected {KEY_BYTES}")
     key = SigningKey.from_seed(name, seed)
-    if kind is not Kind.NOTE or key.verifier().id.hex() != identifier:
+    if kind is not KeyKind.NOTE or key.verifier().id.hex() != identifier:
         raise NoteError(f"the private key of {name} has not the id {identifier}")
     return key
 
@@ -268,12 +268,12 @@ def _parse_line(line: str) -> Signature:
     return Signature(name, data[:4], data[4:])
 
 
-def _parse_key(text: str) -> tuple[str, str, Kind, bytes]:
+def _parse_key(text: str) -> tuple[str, str, KeyKind, bytes]:
     name, _, rest = text.partition("+")
     identifier, _, encoded = rest.partition("+")
     try:
         data = decode_base64(encoded)
-        kind = Kind(data[0])
+        kind = KeyKind(data[0])
     except (ValueError, IndexError):
         raise NoteError(
             "a key has the form <name>+<id>+<base64 of its kind, 1 or 4, and its bytes>"
@@ -283,7 +283,7 @@ def _parse_key(text: str) -> tuple[str, str, Kind, bytes]:
     return name, identifier, kind, data[1:]
 
 
-def _key_id(name: str, kind: Kind, public: bytes) -> bytes:
+def _key_id(name: str, kind: KeyKind, public: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
 
 

@@ -47,7 +47,7 @@ class Place(Protocol):
         """Let go of it."""
 
 
-class Target(Place, Protocol):
+class WritablePlace(Place, Protocol):
     """A published log that can be written."""
 
     at_once: int
@@ -100,7 +100,7 @@ class Folder:
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """See `Target`."""
+        """See `WritablePlace`."""
         path = self.path / name
         try:
             make_folder(path.parent)
@@ -109,7 +109,7 @@ class Folder:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
 
     def place(self, name: str, data: bytes, origin: Path) -> None:
-        """See `Target`: a second name for the same file where the file system allows it, at no cost."""
+        """See `WritablePlace`: a second name for the same file where the file system allows it."""
         path = self.path / name
         try:
             make_folder(path.parent)
@@ -121,7 +121,7 @@ class Folder:
             self.write(name, data)
 
     def remove_folder(self, name: str) -> None:
-        """See `Target`."""
+        """See `WritablePlace`."""
         try:
             shutil.rmtree(self.path / name)
         except FileNotFoundError:
@@ -130,7 +130,7 @@ class Folder:
             raise LedgerError(f"{self.path / name} cannot be removed: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
-        """See `Target`; a folder that is empty then goes too."""
+        """See `WritablePlace`; a folder that is empty then goes too."""
         path = self.path / name
         try:
             path.unlink(missing_ok=True)
@@ -233,7 +233,7 @@ def open_place(place: str | Path) -> Place:
     return Folder(Path(place).expanduser())
 
 
-def open_target(place: str | Path) -> Target:
+def open_target(place: str | Path) -> WritablePlace:
     """The folder or the bucket (s3://BUCKET/PREFIX) that `place` names, to be written to.
 
     Raises:

@@ -29,7 +29,7 @@ from perturbnet.transparency.anchors import Anchor, encode_anchors
 from perturbnet.transparency.bundle import ANCHORS, CHECKPOINT, KEYS, blob_path
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint, sign_checkpoint
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, SigningKey, VerifierKey, parse_note
-from perturbnet.transparency.places import Target
+from perturbnet.transparency.places import WritablePlace
 from perturbnet.transparency.tiles import WIDTH, Tile, encode_entries, tile_of, tiles_of
 from perturbnet.wire import canonical_json
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class LogSource:
     """What is published: the log, its blobs, the key that signs it, those before, the key leaves' places."""
 
     store: LedgerStore
@@ -60,7 +60,7 @@ class Source:
         return sign_checkpoint(Checkpoint(self.key.name, size, self.root_at(size)), self.key)
 
 
-def published_checkpoint(source: Source, target: Target) -> Checkpoint | None:
+def published_checkpoint(source: LogSource, target: WritablePlace) -> Checkpoint | None:
     """What is published already; None when nothing is.
 
     Raises:
@@ -94,8 +94,8 @@ def published_checkpoint(source: Source, target: Target) -> Checkpoint | None:
 
 
 def publish(
-    source: Source,
-    target: Target,
+    source: LogSource,
+    target: WritablePlace,
     size: int,
     *,
     anchors: Sequence[Anchor] = (),
@@ -130,18 +130,18 @@ def publish(
     return parse_checkpoint(note.text)
 
 
-def write_anchors(target: Target, anchors: Sequence[Anchor]) -> None:
+def write_anchors(target: WritablePlace, anchors: Sequence[Anchor]) -> None:
     """Publish the list of anchors, the oldest first."""
     target.write(ANCHORS, encode_anchors(anchors))
 
 
-def unpublish_blobs(target: Target, digests: Sequence[str]) -> None:
+def unpublish_blobs(target: WritablePlace, digests: Sequence[str]) -> None:
     """Take away blobs whose time is over."""
     for digest in digests:
         target.remove(blob_path(digest))
 
 
-def add_cosignatures(source: Source, target: Target, witnessed: Note) -> Note:
+def add_cosignatures(source: LogSource, target: WritablePlace, witnessed: Note) -> Note:
     """Add what witnesses signed to the published checkpoint; returns the note then published.
 
     Raises:
@@ -158,7 +158,7 @@ def add_cosignatures(source: Source, target: Target, witnessed: Note) -> Note:
     return note
 
 
-def _with_witnesses(note: Note, old: Checkpoint | None, target: Target) -> Note:
+def _with_witnesses(note: Note, old: Checkpoint | None, target: WritablePlace) -> Note:
     """Keep the witnesses' lines where the checkpoint stays the same."""
     if old is None or old.text() != note.text:
         return note
@@ -175,7 +175,7 @@ def _perform(steps: Sequence[Callable[[], None]], at_once: int) -> Iterator[None
         yield from pool.map(lambda step: step(), steps)  # which cancels the rest when it is left early
 
 
-def _blob_steps(source: Source, target: Target, since: int, size: int) -> list[Callable[[], None]]:
+def _blob_steps(source: LogSource, target: WritablePlace, since: int, size: int) -> list[Callable[[], None]]:
     digests = {
         leaf.delta for leaf in _leaves(source, since, size) if isinstance(leaf, ReceiptLeaf) and leaf.delta
     }
@@ -186,7 +186,7 @@ def _blob_steps(source: Source, target: Target, since: int, size: int) -> list[C
     return [put(digest) for digest in sorted(digests)]
 
 
-def _put_blob(deltas: BlobStore, target: Target, digest: str) -> None:
+def _put_blob(deltas: BlobStore, target: WritablePlace, digest: str) -> None:
     try:
         data = deltas.get(digest)
     except (
@@ -197,7 +197,7 @@ def _put_blob(deltas: BlobStore, target: Target, digest: str) -> None:
     target.place(blob_path(digest), data, deltas.path(digest))
 
 
-def _tile_steps(source: Source, target: Target, since: int, size: int) -> list[Callable[[], None]]:
+def _tile_steps(source: LogSource, target: WritablePlace, since: int, size: int) -> list[Callable[[], None]]:
     def entries(tile: Tile) -> Callable[[], None]:
         return lambda: target.write(tile.entries_path, encode_entries(_leaf_bytes(source, tile)))
 
@@ -208,7 +208,7 @@ def _tile_steps(source: Source, target: Target, since: int, size: int) -> list[C
     return [entries(tile) for tile in tiles if tile.level == 0] + [hashes(tile) for tile in tiles]
 
 
-def _removal(target: Target, tile: Tile) -> Callable[[], None]:
+def _removal(target: WritablePlace, tile: Tile) -> Callable[[], None]:
     def remove() -> None:
         target.remove_folder(f"{tile.path}.p")
         if tile.level == 0:
@@ -226,15 +226,15 @@ def _filled(since: int, size: int) -> list[Tile]:
     ]
 
 
-def _leaves(source: Source, since: int, size: int) -> list[Leaf]:
+def _leaves(source: LogSource, since: int, size: int) -> list[Leaf]:
     return [entry.leaf for entry, _ in zip(source.store.entries(since), range(since, size), strict=False)]
 
 
-def _leaf_bytes(source: Source, tile: Tile) -> list[bytes]:
+def _leaf_bytes(source: LogSource, tile: Tile) -> list[bytes]:
     start = tile.index * WIDTH
     return source.store.leaf_bytes(start, start + tile.width)
 
 
-def _hashes(source: Source, tile: Tile) -> list[bytes]:
+def _hashes(source: LogSource, tile: Tile) -> list[bytes]:
     start = tile.index * WIDTH
     return source.store.hashes(tile.level, start, start + tile.width)

@@ -23,13 +23,13 @@ from perturbnet.transparency.log_key import (
     require_log_key,
 )
 from perturbnet.transparency.notes import SigningKey, VerifierKey
-from perturbnet.transparency.publishing import Source
+from perturbnet.transparency.publishing import LogSource
 from perturbnet.wire.keys import Keypair
 
 
 def begin_log(
     journal: Journal, state_dir: Path, keypair: Keypair, *, network: str, netuid: int, clock: Clock
-) -> Source:
+) -> LogSource:
     """Write the genesis leaf of a new log, or find the key of one that was begun; returns what to publish.
 
     A crash between the key's file and the leaf leaves a key that nobody has heard of; it is used then.
@@ -64,13 +64,13 @@ def read_owner(journal: Journal) -> Authority:
     return read_authority(journal.state.genesis, [leaf for _, leaf in journal.state.keys])
 
 
-def open_source(journal: Journal, key: SigningKey) -> Source:
+def open_source(journal: Journal, key: SigningKey) -> LogSource:
     """What is published: the log with this key and those before it."""
     genesis, changes = journal.state.genesis, journal.state.keys
     publics = [genesis.key] if genesis else []
     publics += [leaf.key for _, leaf in changes]
     old = tuple(VerifierKey(key.name, bytes.fromhex(public)) for public in publics[:-1])
-    return Source(journal.store, journal.deltas, key, old, tuple(position for position, _ in changes))
+    return LogSource(journal.store, journal.deltas, key, old, tuple(position for position, _ in changes))
 
 
 def rotate_key(journal: Journal, state_dir: Path, keypair: Keypair) -> SigningKey:

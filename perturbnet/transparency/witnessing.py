@@ -29,7 +29,7 @@ from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint
 from perturbnet.transparency.delegation import Authority
 from perturbnet.transparency.fraud import (
     SUFFIX,
-    Statement,
+    FraudStatement,
     encode_delegations,
     find_conflict,
     parse_delegations,
@@ -41,7 +41,7 @@ WITNESS_FOLDER = "witness"
 
 
 @dataclass(frozen=True)
-class Request:
+class WitnessRequest:
     """What `add-checkpoint` says: the size the witness is believed to have, a proof, the new checkpoint."""
 
     old_size: int
@@ -77,7 +77,7 @@ class Witness:
             raise NoteError(f"{path} holds another log than {origin}")
         return note
 
-    def add_checkpoint(self, request: Request, authority: Authority) -> Signature:
+    def add_checkpoint(self, request: WitnessRequest, authority: Authority) -> Signature:
         """Cosign a checkpoint, after the protocol's checks in its order.
 
         Raises:
@@ -120,7 +120,7 @@ class Witness:
         since = old.size if old else 0
         proof = tuple(bundle.prove_consistency(since)) if since else ()
         self._keep(self._keys_path(authority.origin), canonical_json.encode(encode_delegations(delegations)))
-        line = self.add_checkpoint(Request(since, proof, bundle.signed), authority)
+        line = self.add_checkpoint(WitnessRequest(since, proof, bundle.signed), authority)
         return bundle.signed.signed_by(line)
 
     def note_path(self, origin: str) -> Path:
@@ -132,8 +132,8 @@ class Witness:
             raise LedgerForked(
                 f"{old.origin}: {bundle.size} leaves are published, {old.size} were cosigned: an older state"
             )
-        first = Statement(known, self._seen_delegations(old.origin) or delegations)
-        second = Statement(bundle.signed, delegations)
+        first = FraudStatement(known, self._seen_delegations(old.origin) or delegations)
+        second = FraudStatement(bundle.signed, delegations)
         fraud = find_conflict(first, second, bundle.tree.subtree)
         if fraud is None:
             return

@@ -60,7 +60,7 @@ _LOCAL_V6 = tuple(ipaddress.IPv6Network(text) for text in ("::1/128", "fc00::/7"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PeerAddress:
     """A checked address: the text of an IP literal, and a port."""
 
     host: str
@@ -72,7 +72,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def check_address(host: str | None, port: int, *, allow_private: bool) -> Address:
+def check_address(host: str | None, port: int, *, allow_private: bool) -> PeerAddress:
     """Return the address to dial.
 
     `allow_private` admits loopback and private unicast, for a network that lives on one machine
@@ -93,7 +93,7 @@ def check_address(host: str | None, port: int, *, allow_private: bool) -> Addres
         raise Refused(Reject.ADDRESS_REFUSED, f"{host[:60]!r} is not an IP address") from None
     if not (_is_global(ip) or (allow_private and _is_local(ip))):
         raise Refused(Reject.ADDRESS_REFUSED, f"{host[:60]} is not a global unicast address")
-    return Address(str(ip), port)
+    return PeerAddress(str(ip), port)
 
 
 @functools.lru_cache(maxsize=1024)

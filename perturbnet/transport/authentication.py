@@ -66,7 +66,7 @@ class PermittedNeuron(Protocol):
         """Its stake, rao."""
 
 
-class Snapshot(Protocol):
+class RegisteredNeurons(Protocol):
     """What is read of a metagraph."""
 
     def by_hotkey(self, hotkey: str) -> PermittedNeuron | None:
@@ -76,7 +76,7 @@ class Snapshot(Protocol):
 class MetagraphPermits:
     """Validators of the newest metagraph snapshot: registered, with a validator permit and enough stake."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot | None], *, min_stake_rao: int = 0) -> None:
+    def __init__(self, snapshot: Callable[[], RegisteredNeurons | None], *, min_stake_rao: int = 0) -> None:
         """Read the newest snapshot from `snapshot`; while there is none, nobody is allowed."""
         self._snapshot, self._min_stake_rao = snapshot, min_stake_rao
 

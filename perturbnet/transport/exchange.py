@@ -21,7 +21,7 @@ import h11
 
 from perturbnet.errors import Refused, Reject
 from perturbnet.runtime.clock import Clock
-from perturbnet.transport.addresses import Address
+from perturbnet.transport.addresses import PeerAddress
 
 _READ_BYTES = 262_144  # what asyncio takes from a socket at once
 _FRAMING_BYTES = 65536  # allowed on top of headers and body: chunk sizes, interim responses
@@ -70,7 +70,7 @@ class _Incoming:
     body: bytearray = field(default_factory=bytearray)
 
 
-async def post(address: Address, request: Post, *, caps: Caps, clock: Clock) -> Reply:
+async def post(address: PeerAddress, request: Post, *, caps: Caps, clock: Clock) -> Reply:
     """Send the request and return the whole response. The caller sets the deadline, by cancelling.
 
     Raises:
@@ -99,7 +99,7 @@ async def post(address: Address, request: Post, *, caps: Caps, clock: Clock) -> 
         writer.transport.abort()
 
 
-def _request_bytes(connection: h11.Connection, address: Address, request: Post) -> bytes:
+def _request_bytes(connection: h11.Connection, address: PeerAddress, request: Post) -> bytes:
     headers = {
         "Host": address.authority,
         "User-Agent": "perturb",

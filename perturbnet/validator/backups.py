@@ -39,12 +39,12 @@ from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError, PerturbError
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE, Journal
-from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.draws import EpochDraws
 from perturbnet.runtime.artifacts import sha256_file, write_durably
 from perturbnet.runtime.clock import Clock
 from perturbnet.runtime.folders import sync_folder
 from perturbnet.runtime.progress import Stages
-from perturbnet.validator.state_check import Checked, check_state
+from perturbnet.validator.state_check import StateCheck, check_state
 
 BACKUP_FILE = "backup.json"
 BACKUP_PATH = "/backup"  # on loopback
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Manifest:
+class BackupManifest:
     """What a backup says about itself."""
 
     format: int
@@ -80,7 +80,7 @@ def write_backup(
     copy_ledger: Callable[[Path], None],
     clock: Clock,
     progress: Stages = lambda *_: None,
-) -> Manifest:
+) -> BackupManifest:
     """Write a backup of `state_dir` to the new folder `target`; `copy_ledger` fills an empty file.
 
     Raises:
@@ -105,7 +105,7 @@ def write_backup(
     return manifest
 
 
-def read_backup(folder: Path) -> Manifest:
+def read_backup(folder: Path) -> BackupManifest:
     """What the backup in `folder` says it is, every file but the blobs compared with its digest.
 
     Raises:
@@ -117,7 +117,7 @@ def read_backup(folder: Path) -> Manifest:
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise LedgerCorrupt(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
-        manifest = Manifest(**json.loads(path.read_bytes()))
+        manifest = BackupManifest(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise LedgerError(f"{folder} is no backup: it has no {BACKUP_FILE}") from None
     except (OSError, ValueError, TypeError) as error:
@@ -136,9 +136,9 @@ def read_backup(folder: Path) -> Manifest:
 def restore_backup(
     backup: Path,
     state_dir: Path,
-    accept: Callable[[Journal, Checked], None],
+    accept: Callable[[Journal, StateCheck], None],
     progress: Stages = lambda *_: None,
-) -> Checked:
+) -> StateCheck:
     """Put a backup into the empty folder `state_dir`. `accept` refuses by raising, or makes it ready.
 
     Raises:
@@ -188,8 +188,10 @@ def skip_draws(journal: Journal, count: int, progress: Stages = lambda *_: None)
     config, epoch = journal.state.config, journal.state.epoch
     if config is None or epoch is None or epoch.abandoned:
         return 0
-    dataset: dict[str, Any] = dict(config[1].dataset)  # `Draws` compares its fingerprint with the epoch's
-    draws = Draws(journal, SourceIdentity(**dataset), lambda _: secrets.token_bytes(32))
+    dataset: dict[str, Any] = dict(
+        config[1].dataset
+    )  # `EpochDraws` compares its fingerprint with the epoch's
+    draws = EpochDraws(journal, SourceIdentity(**dataset), lambda _: secrets.token_bytes(32))
     count = min(count, epoch.leaf.rows - epoch.cursor)
     for number in range(count):
         draws.skip(draws.next().draw, SKIPPED, quiet=True)
@@ -233,7 +235,7 @@ def fill_requests(store: LedgerStore, state_dir: Path) -> bytes:
 
 def _fill(
     state_dir: Path, partial: Path, copy_ledger: Callable[[Path], None], clock: Clock, progress: Stages
-) -> Manifest:
+) -> BackupManifest:
     for folder in _FOLDERS:
         _copy_blobs(state_dir / folder, partial / folder, progress)
     ledger = partial / LEDGER_FILE
@@ -247,7 +249,7 @@ def _fill(
     for folder, digests in named.items():
         _copy_blobs(state_dir / folder, partial / folder, progress, only=digests)
     checked = check_state(partial, progress)
-    manifest = Manifest(
+    manifest = BackupManifest(
         format=FORMAT,
         made_ms=clock.time_ns() // 10**6,
         code_version=__version__,

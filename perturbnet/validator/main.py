@@ -14,7 +14,7 @@ from perturbnet.chain import Chain, open_chain
 from perturbnet.config import Loaded, Settings
 from perturbnet.errors import ChainError
 from perturbnet.ledger.journal import Journal
-from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.draws import EpochDraws
 from perturbnet.rounds.policy import build_config_leaf, build_policy, build_rules_leaf, secret_source
 from perturbnet.rules.from_settings import build_rules
 from perturbnet.runtime import memory
@@ -132,7 +132,7 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     begins = settings.rules_activation_block or metagraph.block
     change = RuleChange(journal, policy, build_rules_leaf(settings, policy, block=begins))
     policy = change.policy_at(metagraph.block)
-    draws = Draws(journal, source.identity, secret_source(settings.secret_seed))
+    draws = EpochDraws(journal, source.identity, secret_source(settings.secret_seed))
     log.info("Model %s, data set %s (%d rows), protocol fingerprint %s", engine.model_name,
              source.identity.repository, source.identity.rows, fingerprint[:16])  # fmt: skip
     courier = Client(

@@ -1,7 +1,7 @@
 """The validator's numbers for Prometheus: what it counts while it runs, and what its log says when asked.
 
-`Counted` is told; `LogCollector` reads the journal's state in the thread that scrapes. A state is never
-changed once the journal shows it (each append makes a new one), so reading it beside the loop is safe.
+`ValidatorCounts` is told; `LogCollector` reads the journal's state in the thread that scrapes. A state is
+never changed once the journal shows it (each append makes a new one), so reading it beside the loop is safe.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300, 600)
 SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 
 
-class Counted:
+class ValidatorCounts:
     """What happens, counted as it happens; since this process started."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

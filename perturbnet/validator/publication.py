@@ -28,9 +28,9 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, Leaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf, WeightsLeaf
 from perturbnet.ledger.merkle import EMPTY_ROOT
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor, parse_anchor, read_commitment
-from perturbnet.transparency.places import Target, open_target
+from perturbnet.transparency.places import WritablePlace, open_target
 from perturbnet.transparency.publishing import (
-    Source,
+    LogSource,
     publish,
     published_checkpoint,
     unpublish_blobs,
@@ -74,8 +74,8 @@ class Publication:
     journal: Journal
     chain: Chain
     keypair: Keypair
-    source: Source
-    target: Target
+    source: LogSource
+    target: WritablePlace
     url: str = ""
     delay_blocks: int | None = None
     anchor_interval_blocks: int = 100
@@ -144,7 +144,7 @@ class Publication:
 
 
 async def open_publication(
-    settings: Settings, journal: Journal, chain: Chain, keypair: Keypair, source: Source
+    settings: Settings, journal: Journal, chain: Chain, keypair: Keypair, source: LogSource
 ) -> Publication | None:
     """Check the log against the chain and the published one; None when it is not to be published.
 
@@ -179,7 +179,7 @@ async def read_delay(chain: Chain, delay_blocks: int | None) -> int:
     return (rules.reveal_period_epochs + 1) * rules.tempo if rules.commit_reveal_enabled else 0
 
 
-def forget_old_deltas(journal: Journal, keep_rounds: int, target: Target | None = None) -> None:
+def forget_old_deltas(journal: Journal, keep_rounds: int, target: WritablePlace | None = None) -> None:
     """Forget the deltas of old rounds, here and where they are published; 0 keeps all."""
     if not keep_rounds or journal.state.open_round is not None:
         return

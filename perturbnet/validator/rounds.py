@@ -22,7 +22,7 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.rounds.acknowledgements import acknowledgement, describe, read_terms
 from perturbnet.rounds.challenges import Challenge, clean_image
-from perturbnet.rounds.draws import Draws, SeededDraw
+from perturbnet.rounds.draws import EpochDraws, SeededDraw
 from perturbnet.rounds.judging import Evidence, Judges, Judging
 from perturbnet.rounds.policy import RoundPolicy
 from perturbnet.rounds.posing import challenge_leaf, challenge_message, pose
@@ -60,7 +60,7 @@ class Rounds:
     """Runs rounds; all outside worlds are given."""
 
     journal: Journal
-    draws: Draws
+    draws: EpochDraws
     chain: Chain
     courier: Courier
     engine: Engine

@@ -27,7 +27,7 @@ from perturbnet.transparency.log_key import KEY_FILE, load_log_key, next_key
 
 
 @dataclass(frozen=True)
-class Checked:
+class StateCheck:
     """A state that holds. `missing` counts bodies and deltas of closed rounds that are not there."""
 
     state: LedgerState
@@ -38,7 +38,7 @@ class Checked:
     missing: int
 
 
-def check_state(state_dir: Path, progress: Stages = lambda *_: None) -> Checked:
+def check_state(state_dir: Path, progress: Stages = lambda *_: None) -> StateCheck:
     """Look at everything in `state_dir`; see the module's steps.
 
     Raises:
@@ -72,7 +72,7 @@ def check_state(state_dir: Path, progress: Stages = lambda *_: None) -> Checked:
         check_blobs(BlobStore(state_dir / folder), digests, progress, folder)
         for folder, digests in ((BLOBS_FOLDER, bodies), (DELTAS_FOLDER, deltas))
     ]  # 5
-    return Checked(state, root, authority, newest, len(bodies) + len(deltas), sum(found))
+    return StateCheck(state, root, authority, newest, len(bodies) + len(deltas), sum(found))
 
 
 def check_secret(store: LedgerStore, entry: Entry, leaf: EpochLeaf) -> None:

@@ -35,7 +35,7 @@ from perturbnet.runtime.clock import Clock
 from perturbnet.telemetry import FailureCount, Loopback, Mirror, new_registry
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.validator.backups import BACKUP_PATH, fill_requests
-from perturbnet.validator.numbers import Counted, LogCollector, add_gauges, free_bytes, read_queue
+from perturbnet.validator.numbers import LogCollector, ValidatorCounts, add_gauges, free_bytes, read_queue
 from perturbnet.validator.publication import known_anchors
 
 LEAST_FREE_BYTES = 5 * 10**9
@@ -71,7 +71,7 @@ class Watch:
         """Register the numbers; nothing is served before `start`."""
         self.seen = Seen(self.clock.monotonic_s())
         self.registry = new_registry("validator")
-        self.counted = Counted(self.registry)
+        self.counted = ValidatorCounts(self.registry)
         self.failures = FailureCount(self.registry, "validator")
         folders = {"state": self.settings.state_dir, "cache": self.settings.cache_dir}
         self.registry.register(LogCollector(self.journal, folders))

@@ -13,7 +13,7 @@ WHOLE_PPB = 10**9
 
 
 @dataclass(frozen=True)
-class Line:
+class SparkLine:
     """One miner: `points` as SVG wants them, and where its last point lies."""
 
     uid: int
@@ -34,7 +34,7 @@ class Tick:
 class Chart:
     """Lines over rounds, scores from 0 to 1."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[SparkLine, ...]
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
     width: int = WIDTH
@@ -45,7 +45,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Bar:
+class ShareBar:
     """One bar; `length` is a share of the longest, in per cent."""
 
     name: str
@@ -64,7 +64,7 @@ def draw_standings(series: Sequence[SeriesView]) -> Chart | None:
     for one in drawn:
         places = [(_across(number, first, last), _up(mean)) for number, mean in one.points]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        lines.append(Line(one.uid, points, *places[-1]))
+        lines.append(SparkLine(one.uid, points, *places[-1]))
     middle = (first + last) // 2
     rounds = dict.fromkeys((first, middle, last))
     return Chart(
@@ -74,11 +74,11 @@ def draw_standings(series: Sequence[SeriesView]) -> Chart | None:
     )
 
 
-def draw_bars(counts: dict[str, int], limit: int = 12) -> tuple[Bar, ...]:
+def draw_bars(counts: dict[str, int], limit: int = 12) -> tuple[ShareBar, ...]:
     """The largest counts as bars, the longest first."""
     largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
     top = max((value for _, value in largest), default=0)
-    return tuple(Bar(name, value, 100 * value / top if top > 0 else 0) for name, value in largest)
+    return tuple(ShareBar(name, value, 100 * value / top if top > 0 else 0) for name, value in largest)
 
 
 def _across(number: int, first: int, last: int) -> float:

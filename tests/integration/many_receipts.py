@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from perturbnet.bootstrap.holdings import open_checked, open_manifest
-from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.plan import BootstrapPlan
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.bootstrap.running import ensure
 from perturbnet.classifier import open_engine, open_oracle
@@ -72,7 +72,7 @@ def main() -> None:
     folder, cache, rounds, miners = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     world = make_world(folder, miners=miners, PERTURB_HISTORY_SIZE="5", PERTURB_MIN_PROCESSED_COUNT="5")
     place = Workplace(cache, "reference")
-    ensure(Plan(place), show=lambda _standing, _said: None)
+    ensure(BootstrapPlan(place), show=lambda _standing, _said: None)
     manifest = open_manifest(place)
     world.fingerprint = manifest.digest
     world.source = open_checked(place, manifest)  # type: ignore[assignment]

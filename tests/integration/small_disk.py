@@ -24,7 +24,7 @@ from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import Folder
-from perturbnet.transparency.publishing import Source, publish
+from perturbnet.transparency.publishing import LogSource, publish
 from tests.support.ledger.samples import plain
 from tests.support.transparency.logs import SignedLog, signed_log
 
@@ -88,7 +88,7 @@ class Life:
     def publish(self) -> None:
         """Everything."""
         log = self.log
-        source = Source(log.store, log.deltas, log.key)
+        source = LogSource(log.store, log.deltas, log.key)
         self.published = publish(source, Folder(log.target.path), log.store.size).size
 
     def _try(self, step: str, action: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from perturbnet.adversarial_dataset.checking import check_dataset
 from perturbnet.adversarial_dataset.exporting import Asked, export
 from perturbnet.adversarial_dataset.layout import MANIFEST
-from perturbnet.adversarial_dataset.manifest import Manifest
+from perturbnet.adversarial_dataset.manifest import DatasetManifest
 from perturbnet.audit.run import Means
 from perturbnet.errors import OutputError
 from perturbnet.transparency.bundle import open_bundle
@@ -33,7 +33,7 @@ def fill(ballast: Path) -> None:
             pass
 
 
-def attempt(bundle: Path, out: Path) -> Manifest | None:
+def attempt(bundle: Path, out: Path) -> DatasetManifest | None:
     """Export; None where the disk was full, and then nothing is half-written."""
     said = ""
     try:

@@ -21,7 +21,7 @@ from perturbnet.ledger.journal import LEDGER_FILE, Journal
 from perturbnet.runtime.clock import SystemClock
 from perturbnet.transparency.signing import begin_log
 from perturbnet.validator.backups import restore_backup, skip_draws, write_backup
-from perturbnet.validator.state_check import Checked, check_state
+from perturbnet.validator.state_check import StateCheck, check_state
 from tests.integration.small_disk import check_reason, leave_room
 from tests.support.fakes import MemorySource
 from tests.support.validator.world import NETUID, make_world
@@ -47,7 +47,7 @@ def restore(backup: Path, disk: Path, room_bytes: int) -> str:
     """One attempt with so much room: what came of it."""
     filler, state_dir, steps = disk / "filler", disk / "state", Counter[str]()
 
-    def accept(journal: Journal, _checked: Checked) -> None:
+    def accept(journal: Journal, _checked: StateCheck) -> None:
         steps["copied"] += 1
         skip_draws(journal, SKIPPED)
 

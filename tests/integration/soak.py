@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from perturbnet.chain import LocalChain, Rules
+from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.localnet.network import free_ports
 from perturbnet.wire.keys import create_wallet
@@ -35,7 +35,7 @@ from tests.integration.soak_memory import Memory
 from tests.integration.soak_plan import Outcome, Plan
 from tests.support.validator.world import NETUID, keypair
 
-RULES = Rules(tempo=20, weights_rate_limit=5, serving_rate_limit=0, immunity_period=10**6)
+RULES = ChainRules(tempo=20, weights_rate_limit=5, serving_rate_limit=0, immunity_period=10**6)
 BLOCK_TIME_MS = 250
 PATIENCE_S = 180.0
 POLL_S = 0.1

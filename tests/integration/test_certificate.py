@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perturbnet.localnet.network import LocalNetwork, Plan
+from perturbnet.localnet.network import LocalnetPlan, LocalNetwork
 from perturbnet.transparency.bundle import open_bundle
 
 PERTURB = [sys.executable, "-m", "perturbnet.cli"]
@@ -40,7 +40,7 @@ def size_of(bundle: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_certificate_is_followed_to_the_block(tmp_path: Path, cache_dir: Path) -> None:
-    plan = Plan(tmp_path / "net", miners=2, rounds=10_000, seed="certified", cache_dir=cache_dir)
+    plan = LocalnetPlan(tmp_path / "net", miners=2, rounds=10_000, seed="certified", cache_dir=cache_dir)
     network = LocalNetwork(plan)
     bundle = network.bundle
     settings = {

@@ -22,7 +22,7 @@ from perturbnet.ledger import Entry, LedgerStore, fold
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf
 from perturbnet.localnet.hostile import EXPECTED
-from perturbnet.localnet.network import LocalNetwork, Plan
+from perturbnet.localnet.network import LocalnetPlan, LocalNetwork
 
 PERTURB = [sys.executable, "-m", "perturbnet.cli"]
 KILLS = 20
@@ -104,7 +104,7 @@ def test_state_is_rebuilt_from_the_leaves_alone(demo: Demo) -> None:
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, cache_dir: Path) -> None:
     """20 kills at random moments: every leaf seen stays, acknowledged receipts too; no image comes twice."""
     dice = random.Random(20)
-    plan = Plan(tmp_path / "net", miners=3, rounds=10_000, seed="kill", cache_dir=cache_dir,
+    plan = LocalnetPlan(tmp_path / "net", miners=3, rounds=10_000, seed="kill", cache_dir=cache_dir,
                 overrides={"PERTURB_TIMEOUT_SECONDS": "3"})  # fmt: skip
     seen: list[str] = []
     in_the_middle = 0
@@ -135,7 +135,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, cache_dir: Pat
 def test_signals_end_both_neurons_cleanly_within_five_seconds(
     tmp_path: Path, cache_dir: Path, number: signal.Signals
 ) -> None:
-    plan = Plan(tmp_path / "net", miners=1, rounds=1000, cache_dir=cache_dir)
+    plan = LocalnetPlan(tmp_path / "net", miners=1, rounds=1000, cache_dir=cache_dir)
     with LocalNetwork(plan) as network:
         asyncio.run(network.create())
         network.start_miners()

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.report import Wish, given, make_report, render_report, write_report
+from perturbnet.report import ReportOptions, given, make_report, render_report, write_report
 from perturbnet.transparency.bundle import open_bundle
 from tests.support.audit.honest import Honest, live
 from tests.support.audit.published import publish, publish_honest
@@ -54,7 +54,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 def page(honest: Honest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     with open_bundle(publish_honest(honest, folder / "bundle")) as opened:
-        write_report(folder / "report.html", make_report(opened, Wish(), open_pictures=given(honest.source)))
+        write_report(
+            folder / "report.html", make_report(opened, ReportOptions(), open_pictures=given(honest.source))
+        )
     return folder / "report.html"
 
 
@@ -116,7 +118,7 @@ def test_a_strangers_text_does_nothing(browser: Chromium, honest: Honest, tmp_pa
         for leaf in leaves
     ]
     with open_bundle(publish(changed, tmp_path / "log", honest.blobs.folder)) as opened:
-        made = make_report(opened, Wish(), open_pictures=given(honest.source))
+        made = make_report(opened, ReportOptions(), open_pictures=given(honest.source))
     (tmp_path / "report.html").write_text(render_report(made), encoding="utf-8")
     browser.complaints.clear()
     show(browser, "light", 390)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from perturbnet.chain import LocalChain, to_u16
 from perturbnet.ledger import fold
-from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.draws import EpochDraws
 from perturbnet.rounds.policy import secret_source
 from perturbnet.rounds.terms import weigh
 from perturbnet.wire.images import decode_base64, decode_png
@@ -84,7 +84,7 @@ def make_validators(folder: Path, chain: LocalChain, seed: int) -> list[tuple[Wo
             world.courier.answers = {**world.courier.answers, uid: Skill(uid - VALIDATORS, seed)}
         validator = world.open()
         secret = secret_source(f"secret {seed} of validator {number}")
-        validator.rounds.draws = Draws(validator.journal, world.source.identity, secret)
+        validator.rounds.draws = EpochDraws(validator.journal, world.source.identity, secret)
         made.append((world, validator))
     return made
 

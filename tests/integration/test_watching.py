@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from perturbnet.localnet.network import LocalNetwork, Plan
+from perturbnet.localnet.network import LocalnetPlan, LocalNetwork
 from perturbnet.overview import LiveFeed, Overview
 from perturbnet.overview.feeds import NotRunning
 
@@ -38,7 +38,9 @@ def wait_for_round(feed: LiveFeed, network: LocalNetwork) -> Overview:
 @pytest.mark.slow
 def test_a_running_validator_can_be_looked_at(tmp_path: Path, cache_dir: Path) -> None:
     overrides = {"PERTURB_QUERY_INTERVAL_SECONDS": "5"}
-    plan = Plan(tmp_path / "net", miners=1, rounds=100, seed="eyes", cache_dir=cache_dir, overrides=overrides)
+    plan = LocalnetPlan(
+        tmp_path / "net", miners=1, rounds=100, seed="eyes", cache_dir=cache_dir, overrides=overrides
+    )
     network = LocalNetwork(plan)
     with network:
         chain = asyncio.run(network.create())

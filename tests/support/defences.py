@@ -25,7 +25,7 @@ from perturbnet.rounds import judging, receipts
 from perturbnet.rules import selection, verification
 from perturbnet.telemetry import loopback
 from perturbnet.transport import NonceStore, client, connections, exchange, intake, server
-from perturbnet.transport.addresses import Address
+from perturbnet.transport.addresses import PeerAddress
 from perturbnet.transport.authentication import MetagraphPermits
 from perturbnet.web.guard import Guard
 from perturbnet.wire import images, keys, messages, untrusted_json
@@ -109,7 +109,7 @@ def _(patch: Patch) -> None:
 
 @removes("private-address")
 def _(patch: Patch) -> None:
-    patch.setattr(client, "check_address", lambda host, port, **_: Address(str(host), port))
+    patch.setattr(client, "check_address", lambda host, port, **_: PeerAddress(str(host), port))
 
 
 @removes("json-bomb")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from perturbnet.bootstrap.fingerprint import Part, fingerprint_file, merge
-from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.fingerprint import FileFingerprint, fingerprint_file, merge
+from perturbnet.bootstrap.plan import BootstrapPlan
 from perturbnet.bootstrap.records import Recorded, Workplace, read_fingerprint
 from perturbnet.datasets.tables import write_table
 from perturbnet.hub.layout import place_of
@@ -128,7 +128,7 @@ def test_1_a_run_that_was_killed_goes_on_and_fetches_nothing_twice(
 def test_2_the_fingerprint_is_the_one_of_a_fresh_run_in_one_process_in_any_order(
     world: World, tmp_path: Path, files: dict[str, bytes]
 ) -> None:
-    parts: list[Part] = []
+    parts: list[FileFingerprint] = []
     for name, data in sorted(files.items(), reverse=True):
         path = tmp_path / "shard.parquet"
         path.write_bytes(data)
@@ -155,7 +155,7 @@ def test_3_again_there_is_nothing_to_do_and_nobody_asks_the_hub(world: World) ->
 def test_4_damage_with_its_date_kept_is_named_and_that_shard_alone_is_fetched_again(world: World) -> None:
     hub, workflow = world
     before, root = dict(hub.bytes_sent), recorded(workflow).fingerprint.root
-    plan = Plan(place(workflow), workflow.cache.parent / "pins.json")
+    plan = BootstrapPlan(place(workflow), workflow.cache.parent / "pins.json")
     snapshot = plan.listing()["dataset"]
     blob = place_of(snapshot.file(shard_name(5)), snapshot, workflow.cache / "hub").blob
     flip_bit(blob, 500)
@@ -176,7 +176,7 @@ def test_5_a_shard_that_stays_wrong_is_refused_by_name_and_the_others_go_on(worl
     for name in (shard_name(8), shard_name(9)):
         place(workflow).part(name).unlink()
         place(workflow).fetched(name).unlink()
-        snapshot = Plan(place(workflow), workflow.cache.parent / "pins.json").listing()["dataset"]
+        snapshot = BootstrapPlan(place(workflow), workflow.cache.parent / "pins.json").listing()["dataset"]
         place_of(snapshot.file(name), snapshot, workflow.cache / "hub").blob.unlink()
     hub.fault("store", shard_name(8), Wrong(shard(9)))
     code, said = workflow.run(*TARGETS, *options(workflow))

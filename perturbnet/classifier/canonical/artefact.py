@@ -6,7 +6,7 @@ so that all lie aligned; the header is canonical JSON, padded with spaces to a m
 
 | tensor            | type, shape                                | meaning                                  |
 |-------------------|--------------------------------------------|------------------------------------------|
-| `program`         | i64 (steps, 15)                            | what is computed: a row is a `Step`      |
+| `program`         | i64 (steps, 15)                            | what is computed: a `ProgramStep` a row  |
 | `weights.N`       | i32 (k, k, cin, cout), depthwise (k, k, c) | integer weights w                        |
 | `exponents.N`     | i32 (cout)                                 | the real weight is w · 2^-exponent       |
 | `bias.N`          | f64 (cout)                                 | real bias, rounded for each image        |
@@ -65,7 +65,7 @@ class Act(IntEnum):
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgramStep:
     """One row of the program, all integers.
 
     Sizes are pixels and channels; `layer` numbers weights, exponents and bias.
@@ -98,7 +98,7 @@ class Step:
         return bool(self.shortcut & 2)
 
 
-STEP_FIELDS = tuple(entry.name for entry in fields(Step))
+STEP_FIELDS = tuple(entry.name for entry in fields(ProgramStep))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Artefact:
     size: int
     coefficient_bits: int
     labels: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ProgramStep, ...]
     layers: tuple[Layer, ...]
     silu: NDArray[np.int64]
     sigmoid: NDArray[np.int64]
@@ -270,7 +270,7 @@ def _assemble(tensors: dict[str, NDArray[Any]], where: str) -> Artefact:
             size=size,
             coefficient_bits=bits,
             labels=tuple(tensors["labels"].tobytes().decode().split("\n")),
-            steps=tuple(Step(*map(int, row)) for row in tensors["program"]),
+            steps=tuple(ProgramStep(*map(int, row)) for row in tensors["program"]),
             layers=tuple(
                 Layer(tensors[f"weights.{n:04d}"], tensors[f"exponents.{n:04d}"], tensors[f"bias.{n:04d}"])
                 for n in range(count)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical import kernels
-from perturbnet.classifier.canonical.artefact import Step
-from perturbnet.classifier.canonical.layers import ExactLayer, Grid, Sums, Table, Tensor, anchor_of
+from perturbnet.classifier.canonical.artefact import ProgramStep
+from perturbnet.classifier.canonical.layers import ExactLayer, ExactSums, Grid, Table, Tensor, anchor_of
 from perturbnet.classifier.canonical.portable import (
     CACHE,
     PortableArithmetic,
@@ -41,7 +41,7 @@ class CompiledArithmetic(PortableArithmetic):
         super().__init__(torch.device("cpu"))
         self._pool: ThreadPoolExecutor | None = None
 
-    def project(self, layer: ExactLayer, grid: Grid) -> Sums:
+    def project(self, layer: ExactLayer, grid: Grid) -> ExactSums:
         """See `PortableArithmetic.project`."""
         weights = self._widen(layer, -1, layer.weights.shape[-1])
         (taps,) = grid.values
@@ -53,7 +53,7 @@ class CompiledArithmetic(PortableArithmetic):
             self._finish(values[part], extremes)
         return extremes.sums(values)
 
-    def convolve(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+    def convolve(self, layer: ExactLayer, grid: Grid, step: ProgramStep) -> ExactSums:
         """See `PortableArithmetic.convolve`."""
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         values = self._workspace.take("sums", step.out_height * step.out_width, step.cout)
@@ -72,7 +72,7 @@ class CompiledArithmetic(PortableArithmetic):
             self._finish(block, extremes)
         return extremes.sums(values)
 
-    def depthwise(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+    def depthwise(self, layer: ExactLayer, grid: Grid, step: ProgramStep) -> ExactSums:
         """See `PortableArithmetic.depthwise`; other kernels than 3×3 are done its way."""
         if step.kernel != 3:
             return super().depthwise(layer, grid, step)
@@ -163,7 +163,7 @@ class CompiledArithmetic(PortableArithmetic):
         sums = block.numpy()
         self._share(len(sums), sums.size, lambda rows: extremes.add(sums[rows]))
 
-    def _stack_taps(self, grid: Grid, step: Step, first: int, count: int, phase: int) -> Tensor:
+    def _stack_taps(self, grid: Grid, step: ProgramStep, first: int, count: int, phase: int) -> Tensor:
         """Input rows of one phase of the stride, float64 (rows, out_width, k · cin)."""
         rows = tap_rows(step, count, phase)
         out = self._workspace.take(f"taps {phase}", rows, step.out_width, step.kernel * step.cin)
@@ -207,10 +207,10 @@ class _Extremes:
         self._lows.append(low)
         self._highs.append(high)
 
-    def sums(self, values: Tensor) -> Sums:
+    def sums(self, values: Tensor) -> ExactSums:
         """All of it."""
         low, high = torch.tensor([np.min(self._lows)]), torch.tensor([np.max(self._highs)])
-        return Sums(values[None], low, high)
+        return ExactSums(values[None], low, high)
 
 
 def _bias(layer: ExactLayer, grid: Grid) -> Doubles:
@@ -218,7 +218,7 @@ def _bias(layer: ExactLayer, grid: Grid) -> Doubles:
     return array
 
 
-def _image(grid: Grid, step: Step) -> NDArray[np.float32]:
+def _image(grid: Grid, step: ProgramStep) -> NDArray[np.float32]:
     image: NDArray[np.float32] = grid.values.view(step.height, step.width, step.cin).numpy()
     return image
 

@@ -21,7 +21,7 @@ from timm.models._efficientnet_blocks import ConvBnAct, EdgeResidual, InvertedRe
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, ProgramStep
 from perturbnet.classifier.canonical.obligations import prove_artefact
 from perturbnet.classifier.canonical.quantising import Doubles, Linear, Norm, fold, quantise
 from perturbnet.classifier.canonical.tables import sigmoid_table, silu_table
@@ -67,7 +67,7 @@ class _Builder:
 
     def __init__(self, size: int) -> None:
         self.side = size
-        self.steps: list[Step] = []
+        self.steps: list[ProgramStep] = []
         self.layers: list[Layer] = []
 
     def stem(self, network: Any) -> None:  # noqa: ANN401 - timm has no types for its modules
@@ -147,7 +147,7 @@ class _Builder:
         layer = len(self.layers) if op is not Op.POOL else -1
         side = self.side
         self.steps.append(
-            Step(int(op), layer, cin, cout, kernel, stride, pad, pad, side, side, out, out,
+            ProgramStep(int(op), layer, cin, cout, kernel, stride, pad, pad, side, side, out, out,
                  depthwise, int(act), shortcut)
         )  # fmt: skip
         self.side = out

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, ProgramStep
 from perturbnet.classifier.canonical.layers import (
     ExactLayer,
+    ExactSums,
     Grid,
-    Sums,
     Table,
     Tensor,
     largest_of,
@@ -144,7 +144,7 @@ class CanonicalEngine:
         following = self._steps[number + 1]
         return self._layers[following.layer].cap if following.op == Op.CONV else MOST_ACTIVATION
 
-    def _conv(self, grid: Grid, step: Step, kept: Grid | None, cap: int) -> Grid:
+    def _conv(self, grid: Grid, step: ProgramStep, kept: Grid | None, cap: int) -> Grid:
         sums = self._sums(grid, step)
         if step.act == Act.SILU and not step.adds:
             unit = self._unit(sums.high.clamp(min=0.5), cap)
@@ -156,7 +156,7 @@ class CanonicalEngine:
             largest = self._arithmetic.add_kept(sums.values, kept)
         return self._arithmetic.round(sums.values, self._unit(largest, cap), kept)
 
-    def _gate(self, grid: Grid, step: Step, cap: int, kept: Grid | None) -> Grid:
+    def _gate(self, grid: Grid, step: ProgramStep, cap: int, kept: Grid | None) -> Grid:
         reduce, expand = self._layers[step.layer], self._layers[step.layer + 1]
         mean, largest = self._arithmetic.survey(grid)
         squeezed = self._arithmetic.project(reduce, self._round(mean, reduce.cap, grid, kept))
@@ -168,7 +168,7 @@ class CanonicalEngine:
         factors = gate.values.double()
         return self._arithmetic.scale(grid, factors, self._unit(largest * largest_of(factors), cap), kept)
 
-    def _sums(self, grid: Grid, step: Step) -> Sums:
+    def _sums(self, grid: Grid, step: ProgramStep) -> ExactSums:
         return self._arithmetic.take_sums(self._layers[step.layer], grid, step)
 
     def _round(self, values: Tensor, cap: int, *busy: Grid | None) -> Grid:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, ProgramStep
 from perturbnet.classifier.canonical.resampling import coefficients
 from perturbnet.wire.images import Pixels
 
@@ -66,7 +66,7 @@ class GradientNetwork:
         resized = rows @ levels.permute(0, 3, 1, 2) @ columns.T
         return (resized * 2.0 - 255.0).contiguous(memory_format=torch.channels_last)
 
-    def _step(self, values: Tensor, step: Step) -> Tensor:
+    def _step(self, values: Tensor, step: ProgramStep) -> Tensor:
         if step.op == Op.POOL:
             return values.mean(dim=(2, 3), keepdim=True)
         if step.op == Op.GATE:
@@ -94,7 +94,7 @@ def _tensors(layer: Layer, device: str) -> tuple[Tensor, Tensor]:
     return weights.contiguous(memory_format=torch.channels_last), bias
 
 
-def _padding(step: Step) -> tuple[int, int, int, int]:
+def _padding(step: ProgramStep) -> tuple[int, int, int, int]:
     """Zeros left, right, above and below, as far as the kernel reaches."""
     down = (step.out_height - 1) * step.stride + step.kernel - step.height - step.pad_top
     across = (step.out_width - 1) * step.stride + step.kernel - step.width - step.pad_left

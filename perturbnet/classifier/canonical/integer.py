@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perturbnet.classifier.canonical import obligations
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Op, ProgramStep
 from perturbnet.classifier.canonical.resampling import integer_row
 from perturbnet.classifier.canonical.tables import HALF, SLOPE_BITS, STEPS_PER_UNIT, VALUE_BITS
 from perturbnet.classifier.engine import judge
@@ -53,7 +53,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Sums:
+class IntegerSums:
     """Exact sums (height, width, channels); channel c in units of 2^-exponents[c]."""
 
     values: Integers
@@ -114,7 +114,7 @@ class IntegerEngine:
         exponent = choose_exponent(math.ldexp(float(peak), -unit), self._caps[0])
         return Fixed(shift_half_even(exact, np.int64(unit - exponent)), exponent)
 
-    def _step(self, tensor: Fixed, step: Step, kept: Fixed | None, cap: int) -> Fixed:
+    def _step(self, tensor: Fixed, step: ProgramStep, kept: Fixed | None, cap: int) -> Fixed:
         if step.op == Op.POOL:
             return _round(_mean(tensor), cap)
         if step.op == Op.GATE:
@@ -135,7 +135,7 @@ class IntegerEngine:
         following = self.artefact.steps[number + 1]
         return self._caps[following.layer] if following.op == Op.CONV else obligations.MOST_ACTIVATION
 
-    def _gate(self, tensor: Fixed, step: Step, cap: int) -> Fixed:
+    def _gate(self, tensor: Fixed, step: ProgramStep, cap: int) -> Fixed:
         squeezed = _round(_mean(tensor), self._caps[step.layer])
         first = self._matrix(squeezed, step.layer)
         exponent = choose_exponent(max(float(first.doubles().max()), 0.5), self._caps[step.layer + 1])
@@ -147,7 +147,7 @@ class IntegerEngine:
         exponent = choose_exponent(math.ldexp(float(bound), -unit), cap)
         return Fixed(shift_half_even(product, np.int64(unit - exponent)), exponent)
 
-    def _sums(self, tensor: Fixed, step: Step) -> Sums:
+    def _sums(self, tensor: Fixed, step: ProgramStep) -> IntegerSums:
         if step.kernel == 1 and step.stride == 1 and not step.depthwise:
             return self._matrix(tensor, step.layer)
         weights = self.artefact.layers[step.layer].weights.astype(np.int64)
@@ -159,19 +159,19 @@ class IntegerEngine:
         patches = np.concatenate(windows, axis=2)
         return self._product(patches, weights.reshape(-1, step.cout), tensor, step.layer)
 
-    def _matrix(self, tensor: Fixed, layer: int) -> Sums:
+    def _matrix(self, tensor: Fixed, layer: int) -> IntegerSums:
         weights = self.artefact.layers[layer].weights
         flat = weights.astype(np.int64).reshape(-1, weights.shape[-1])
         return self._product(tensor.values, flat, tensor, layer)
 
-    def _product(self, patches: Integers, weights: Integers, tensor: Fixed, layer: int) -> Sums:
+    def _product(self, patches: Integers, weights: Integers, tensor: Fixed, layer: int) -> IntegerSums:
         """Matrix product (height, width, taps) by (taps, channels), some rows at a time."""
         height, width, taps = patches.shape
         rows = patches.reshape(-1, taps)
         parts = [rows[start : start + PATCHES] @ weights for start in range(0, len(rows), PATCHES)]
         return self._finish(np.concatenate(parts).reshape(height, width, -1), tensor, layer)
 
-    def _finish(self, values: Integers, tensor: Fixed, number: int) -> Sums:
+    def _finish(self, values: Integers, tensor: Fixed, number: int) -> IntegerSums:
         """Add the rounded bias; check that no partial sum can have passed 2^53."""
         layer = self.artefact.layers[number]
         exponents = layer.exponents.astype(np.int64) + tensor.exponent
@@ -182,7 +182,7 @@ class IntegerEngine:
         )
         if largest > 2**obligations.ACTIVATION_BITS or reach > 2**obligations.EXACT_BITS:
             raise ModelError(f"layer {number}: a partial sum may reach {reach}, beyond 2^53")
-        return Sums(values + bias, exponents)
+        return IntegerSums(values + bias, exponents)
 
 
 def choose_exponent(largest: float, cap: int) -> int:
@@ -212,7 +212,7 @@ def shift_half_even(values: Integers, shift: Integers | np.int64) -> Integers:
     return rounded
 
 
-def look_up(sums: Sums, table: Integers) -> Doubles:
+def look_up(sums: IntegerSums, table: Integers) -> Doubles:
     """Value plus slope times distance: two binary64 operations on the nearest entry."""
     reach = 2 * HALF  # beyond either end of the table; keeps the shift to the left from overflowing
     near = np.where(sums.exponents < TABLE_SHIFT, np.clip(sums.values, -reach, reach), sums.values)
@@ -240,7 +240,7 @@ def _resample(levels: Integers, axis: AxisMap, bits: int) -> Integers:
     return found
 
 
-def _window(values: Integers, step: Step, y: int, x: int) -> Integers:
+def _window(values: Integers, step: ProgramStep, y: int, x: int) -> Integers:
     """What kernel tap (y, x) sees: (out_height, out_width, channels), 0 outside the image."""
     found = np.zeros((step.out_height, step.out_width, values.shape[2]), dtype=np.int64)
     for i in range(step.out_height):

@@ -33,7 +33,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Sums:
+class ExactSums:
     """Exact sums with their bias, float64 (images, positions, channels), and each image's extremes (images).
 
     `values` lies in the workspace: it is gone when the next sums are taken.

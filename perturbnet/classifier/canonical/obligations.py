@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, Step
+from perturbnet.classifier.canonical.artefact import Act, Artefact, Layer, Op, ProgramStep
 from perturbnet.errors import ModelError
 
 ACTIVATION_BITS = 24
@@ -39,7 +39,7 @@ _COUNT_LIMIT = 2**40
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class BitBudget:
     """One layer's worst case: log2 of the largest sum any input could reach, and its exponents.
 
     `sum_bits` is log2(max over channels of Σ|w|·2^24 + 2^50), at most 53; `cap` is None when every bias is 0.
@@ -133,12 +133,12 @@ def prove_artefact(artefact: Artefact) -> None:
         raise ModelError(f"{channels} logits and {len(artefact.labels)} labels")
 
 
-def budgets(artefact: Artefact) -> Iterator[Budget]:
+def budgets(artefact: Artefact) -> Iterator[BitBudget]:
     """Worst cases of all layers, in order."""
     kinds = dict(_kinds(artefact))
     for number, layer in enumerate(artefact.layers):
         worst = max(absolute_sums(layer), default=0) * 2**ACTIVATION_BITS + 2**BIAS_BITS
-        yield Budget(
+        yield BitBudget(
             number,
             kinds.get(number, "unused"),
             layer.weights.shape,
@@ -149,7 +149,7 @@ def budgets(artefact: Artefact) -> Iterator[Budget]:
         )
 
 
-def _prove_step(artefact: Artefact, step: Step, channels: int, where: str) -> int:
+def _prove_step(artefact: Artefact, step: ProgramStep, channels: int, where: str) -> int:
     """Shapes and positions of one step; returns how many channels leave it."""
     _require(step.cin == channels, where, f"takes {step.cin} channels; {channels} arrive")
     if step.op == Op.POOL:

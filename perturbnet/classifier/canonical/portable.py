@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from perturbnet.classifier.canonical.artefact import Step
+from perturbnet.classifier.canonical.artefact import ProgramStep
 from perturbnet.classifier.canonical.layers import (
     ExactLayer,
+    ExactSums,
     Grid,
-    Sums,
     Table,
     Tensor,
     Workspace,
@@ -52,7 +52,7 @@ class PortableArithmetic:
         self._workspace = Workspace(device)
         self._blocks = blocks or (CACHE if device.type == "cpu" else ACCELERATOR)
 
-    def take_sums(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+    def take_sums(self, layer: ExactLayer, grid: Grid, step: ProgramStep) -> ExactSums:
         """A convolution's exact sums with bias."""
         if step.depthwise:
             return self.depthwise(layer, grid, step)
@@ -60,7 +60,7 @@ class PortableArithmetic:
             return self.project(layer, grid)
         return self.convolve(layer, grid, step)
 
-    def project(self, layer: ExactLayer, grid: Grid) -> Sums:
+    def project(self, layer: ExactLayer, grid: Grid) -> ExactSums:
         """A 1×1 convolution: one matrix product, a block of positions at a time."""
         weights = self._widen(layer, -1, layer.weights.shape[-1])
         images, positions, _ = grid.values.shape
@@ -70,7 +70,7 @@ class PortableArithmetic:
             collector.note(part)
         return collector.sums()
 
-    def convolve(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+    def convolve(self, layer: ExactLayer, grid: Grid, step: ProgramStep) -> ExactSums:
         """A k×k convolution as k matrix products, each over the taps of one kernel row, by blocks of rows."""
         weights = self._widen(layer, step.kernel, step.kernel * step.cin, step.cout)
         padded = _pad(grid.values, step)
@@ -88,7 +88,7 @@ class PortableArithmetic:
             collector.note(part)
         return collector.sums()
 
-    def depthwise(self, layer: ExactLayer, grid: Grid, step: Step) -> Sums:
+    def depthwise(self, layer: ExactLayer, grid: Grid, step: ProgramStep) -> ExactSums:
         """A k×k depthwise convolution as k² shifted multiply-adds, by blocks of rows and channels."""
         weights = self._widen(layer, step.kernel, step.kernel, step.cout)
         bias = layer.bias(grid.unit)
@@ -184,12 +184,12 @@ class _Collector:
         self._lows.append(block.amin(1))
         self._highs.append(block.amax(1))
 
-    def sums(self) -> Sums:
+    def sums(self) -> ExactSums:
         """All of it: each image was cut into equally many parts, or not at all."""
         if len(self._lows) == 1:
-            return Sums(self.values, self._lows[0], self._highs[0])
+            return ExactSums(self.values, self._lows[0], self._highs[0])
         low, high = (torch.cat(found).view(len(self.values), -1) for found in (self._lows, self._highs))
-        return Sums(self.values, low.amin(1), high.amax(1))
+        return ExactSums(self.values, low.amin(1), high.amax(1))
 
 
 def _evaluate(table: Table, y: Tensor, work: Tensor, value: Tensor, slope: Tensor, index: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def _round_(values: Tensor, anchor: Tensor) -> Tensor:
     return values.add_(anchor).sub_(anchor)
 
 
-def _shift_and_add(taps: Tensor, weights: Tensor, bias: Tensor, step: Step, count: int) -> Tensor:
+def _shift_and_add(taps: Tensor, weights: Tensor, bias: Tensor, step: ProgramStep, count: int) -> Tensor:
     """`count` output rows of a depthwise convolution, float64 (images, count, out_width, channels)."""
     sums = bias.expand(-1, count, step.out_width, -1).contiguous()
     for y in range(step.kernel):
@@ -217,14 +217,14 @@ def _shift_and_add(taps: Tensor, weights: Tensor, bias: Tensor, step: Step, coun
     return sums
 
 
-def padded_shape(step: Step) -> tuple[int, int, int]:
+def padded_shape(step: ProgramStep) -> tuple[int, int, int]:
     """Height, width and channels of the input with zeros around, as far as the kernel reaches."""
     down = (step.out_height - 1) * step.stride + step.kernel
     across = (step.out_width - 1) * step.stride + step.kernel
     return max(down, step.pad_top + step.height), max(across, step.pad_left + step.width), step.cin
 
 
-def _pad(values: Tensor, step: Step) -> Tensor:
+def _pad(values: Tensor, step: ProgramStep) -> Tensor:
     """(images, positions, c) to (images, *`padded_shape`)."""
     padded = values.new_zeros(len(values), *padded_shape(step))
     down = slice(step.pad_top, step.pad_top + step.height)
@@ -233,7 +233,7 @@ def _pad(values: Tensor, step: Step) -> Tensor:
     return padded
 
 
-def _stack_taps(padded: Tensor, step: Step, rows: slice, phase: int) -> Tensor:
+def _stack_taps(padded: Tensor, step: ProgramStep, rows: slice, phase: int) -> Tensor:
     """Input rows of one phase of the stride, float64 (images, rows, out_width, k · cin)."""
     count = tap_rows(step, rows.stop - rows.start, phase)
     taken = padded[:, rows.start * step.stride + phase :: step.stride][:, :count]
@@ -241,12 +241,12 @@ def _stack_taps(padded: Tensor, step: Step, rows: slice, phase: int) -> Tensor:
     return torch.cat(columns, dim=3).double()
 
 
-def tap_rows(step: Step, count: int, phase: int) -> int:
+def tap_rows(step: ProgramStep, count: int, phase: int) -> int:
     """How many input rows of one phase of the stride `count` output rows need."""
     return count + (step.kernel - 1 - phase) // step.stride
 
 
-def widest_row(step: Step) -> int:
+def widest_row(step: ProgramStep) -> int:
     """Values of one output row on the wider side of its matrix product."""
     return step.out_width * max(step.kernel * step.cin, step.cout)
 

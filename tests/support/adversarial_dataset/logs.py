@@ -16,7 +16,7 @@ from perturbnet.adversarial_dataset.columns import encoding_of
 from perturbnet.adversarial_dataset.exporting import Asked, export
 from perturbnet.adversarial_dataset.layout import MANIFEST, Mode, Split
 from perturbnet.adversarial_dataset.loading import AdversarialSet, Example
-from perturbnet.adversarial_dataset.manifest import Manifest, read_manifest
+from perturbnet.adversarial_dataset.manifest import DatasetManifest, read_manifest
 from perturbnet.audit.run import Means
 from perturbnet.ledger import Leaf
 from perturbnet.runtime.artifacts import sha256_file
@@ -46,7 +46,7 @@ class Published:
 
     def export(
         self, out: Path, *, bundle: Path | None = None, key: SigningKey | None = None, **asked: Any
-    ) -> Manifest:
+    ) -> DatasetManifest:
         with open_bundle(bundle or self.folder) as opened:
             return export(opened, out, Asked(**asked), self.means, key=key)
 
@@ -67,7 +67,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def rewrite_manifest(out: Path, **changes: Any) -> Manifest:
+def rewrite_manifest(out: Path, **changes: Any) -> DatasetManifest:
     """A manifest as a stranger would write it: canonical, with other values."""
     manifest = msgspec.structs.replace(read_manifest(out), **changes)
     (out / MANIFEST).write_bytes(manifest.encode())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from perturbnet.audit.findings import Report
+from perturbnet.audit.findings import AuditReport
 from perturbnet.audit.heads import check_anchors, check_signature
 from perturbnet.audit.parts import read_part, read_plan
 from perturbnet.audit.run import Audit, Means, Scope
@@ -93,7 +93,7 @@ def read_anything(data: st.DataObject, files: dict[str, bytes], honest: Honest, 
             note = parse_note(files["checkpoint"])
             files["checkpoint"] = note.text.encode() + b"\n" + LOG_KEY.sign(note.text).encode().encode()
         bundle = Bundle(MemoryPlace(files))
-        report = Report()
+        report = AuditReport()
         audit = Audit(bundle, honest.expected, Means(honest.source), Scope.whole(bundle.size), report=report)
         check_signature(bundle, honest.expected, report)
         check_anchors(bundle, [anchor], honest.expected, report)

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from perturbnet.audit.findings import Finding, Report, Step
+from perturbnet.audit.findings import AuditReport, AuditStep, Finding
 from perturbnet.audit.history import Expected
 from perturbnet.audit.run import Audit, Means, Scope
 from perturbnet.errors import BundleMissing, Reject
@@ -99,7 +99,7 @@ class Honest:
         model: bool = True,
         scope: Callable[[int], Scope] = Scope.whole,
         **options: Any,
-    ) -> Report:
+    ) -> AuditReport:
         """Audit the log, or these leaves instead."""
         items = self.entries if leaves is None else chain(leaves)
         log = MemoryLog(items, self.blobs)
@@ -124,17 +124,17 @@ def chain(leaves: Iterable[Leaf]) -> tuple[Entry, ...]:
     return tuple(Entry(place, leaf_hash(leaf.encode()), leaf) for place, leaf in enumerate(leaves))
 
 
-def named(report: Report) -> set[tuple[Step, int, str]]:
+def named(report: AuditReport) -> set[tuple[AuditStep, int, str]]:
     """What was found: step, leaf, field."""
     return {(found.step, found.leaf, found.field) for found in report.findings}
 
 
-def first(report: Report, step: Step) -> Finding:
+def first(report: AuditReport, step: AuditStep) -> Finding:
     """The first finding of a step."""
     return next(found for found in report.findings if found.step == step)
 
 
-def only(report: Report, step: Step, leaf: int, field: str) -> Finding:
+def only(report: AuditReport, step: AuditStep, leaf: int, field: str) -> Finding:
     """The one finding there is."""
     assert named(report) == {(step, leaf, field)}, [found.sentence() for found in report.findings]
     return report.findings[0]

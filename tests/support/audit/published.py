@@ -12,7 +12,7 @@ from pathlib import Path
 from perturbnet.ledger import Leaf, merkle
 from perturbnet.transparency.anchors import NO_PREVIOUS, Anchor, encode_anchors
 from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
-from perturbnet.transparency.fraud import Statement, write_fraud_proof
+from perturbnet.transparency.fraud import FraudStatement, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.tiles import encode_entries, tiles_of
 from tests.support.audit.honest import LOG_KEY, ORIGIN, Honest, tampered
@@ -61,10 +61,10 @@ def anchor_of(
     return Anchor(netuid, len(leaves), root, previous.digest if previous else NO_PREVIOUS, block)
 
 
-def statement_of(leaves: Sequence[Leaf], key: SigningKey = LOG_KEY) -> Statement:
+def statement_of(leaves: Sequence[Leaf], key: SigningKey = LOG_KEY) -> FraudStatement:
     """A head that the operator signed, with the delegation of its key."""
     root = merkle.root(merkle.leaf_hash(leaf.encode()) for leaf in leaves)
-    return Statement(sign_checkpoint(Checkpoint(ORIGIN, len(leaves), root), key), (leaves[0],))
+    return FraudStatement(sign_checkpoint(Checkpoint(ORIGIN, len(leaves), root), key), (leaves[0],))
 
 
 def prove_fraud(honest: Honest) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from perturbnet.bootstrap.fingerprint import fingerprint_file, merge
 from perturbnet.bootstrap.holdings import assemble
 from perturbnet.bootstrap.model import ModelRecord
-from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.plan import BootstrapPlan
 from perturbnet.bootstrap.profile import write_listing
 from perturbnet.bootstrap.records import Workplace, write_fingerprint, write_json, write_part
 from perturbnet.bootstrap.report import render_report
@@ -26,7 +26,7 @@ DIGEST = "ab" * 32
 UNDECODABLE = 7  # row of the data set
 
 
-def prepare(folder: Path) -> Plan:
+def prepare(folder: Path) -> BootstrapPlan:
     """Do by hand, in one process, what the rules do; return the plan that finds it complete."""
     pins = folder / "pins.json"
     pins.write_text(
@@ -37,7 +37,7 @@ def prepare(folder: Path) -> Plan:
                         "size": None},
         })
     )  # fmt: skip
-    plan = Plan(Workplace(folder / "cache", "imagenet100"), pins)
+    plan = BootstrapPlan(Workplace(folder / "cache", "imagenet100"), pins)
     place = plan.place
     data = _put(plan, "dataset", "o/data", "1" * 40, {name: _shard(folder, name) for name in NAMES})
     weights = _put(plan, "model", "o/model", "2" * 40, {WEIGHTS: b"weights"})
@@ -52,7 +52,7 @@ def prepare(folder: Path) -> Plan:
     return plan
 
 
-def finish(plan: Plan) -> None:
+def finish(plan: BootstrapPlan) -> None:
     """Write manifest and page from the records."""
     place = plan.place
     manifest = assemble(place, listing=place.listing, pins=plan.pins)
@@ -67,7 +67,9 @@ def _shard(folder: Path, name: str) -> bytes:
     return write(folder / "shard.parquet", rows).read_bytes()
 
 
-def _put(plan: Plan, kind: str, repository: str, commit: str, files: dict[str, bytes]) -> HubSnapshot:
+def _put(
+    plan: BootstrapPlan, kind: str, repository: str, commit: str, files: dict[str, bytes]
+) -> HubSnapshot:
     listed = tuple(
         HubFile(name, len(data), hashlib.sha256(data).hexdigest(), "3" * 40) for name, data in files.items()
     )
@@ -83,7 +85,7 @@ def _put(plan: Plan, kind: str, repository: str, commit: str, files: dict[str, b
     return snapshot
 
 
-def _fingerprint(plan: Plan) -> None:
+def _fingerprint(plan: BootstrapPlan) -> None:
     place = plan.place
     stock = take_stock("imagenet100", place.cache_dir, listing=place.listing, pins=plan.pins)
     files = {name: stock.witness(name) for name in NAMES}
@@ -93,6 +95,6 @@ def _fingerprint(plan: Plan) -> None:
     write_fingerprint(place.fingerprint, merge(list(parts.values())), [files[name] for name in NAMES])
 
 
-def file_of(plan: Plan, name: str) -> Path:
+def file_of(plan: BootstrapPlan, name: str) -> Path:
     stock = take_stock("imagenet100", plan.place.cache_dir, listing=plan.place.listing, pins=plan.pins)
     return stock.files[name].resolve()

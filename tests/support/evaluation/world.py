@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from perturbnet.attacks import AttackResult, AttackTask, Deadline
-from perturbnet.audit.findings import Report
+from perturbnet.audit.findings import AuditReport
 from perturbnet.config import Settings, load_settings
-from perturbnet.evaluation.attackers import Attacker, Budget, open_attackers
+from perturbnet.evaluation.attackers import Attacker, SearchBudget, open_attackers
 from perturbnet.evaluation.checking import check_bundle
-from perturbnet.evaluation.engines import Judged
-from perturbnet.evaluation.images import FolderSource, Wish, record_images
+from perturbnet.evaluation.engines import PlainClassification
+from perturbnet.evaluation.images import FolderSource, ImageOptions, record_images
 from perturbnet.evaluation.networks import class_finder
-from perturbnet.evaluation.plan import Plan
+from perturbnet.evaluation.plan import EvaluationPlan
 from perturbnet.evaluation.rounds import Done
 from perturbnet.evaluation.session import Session, offline_settings, open_session, own_key
 from perturbnet.statistics.robustness import Statistics, count_log
@@ -65,7 +65,12 @@ def opened(
     """The evaluation in `out` of the pictures in `folder`."""
     out.mkdir(exist_ok=True)
     recorded = record_images(
-        out, folder, Wish(), classes=LABELS, label_of=class_finder(LABELS), progress=lambda _done, _of: None
+        out,
+        folder,
+        ImageOptions(),
+        classes=LABELS,
+        label_of=class_finder(LABELS),
+        progress=lambda _done, _of: None,
     )
     wallets = open_attackers(["exchange", "pgd"][: len(attacks)], out)
     attackers = [
@@ -76,11 +81,11 @@ def opened(
     with open_session(
         out,
         settings_of(freshness=freshness),
-        judged=Judged(BlockEngine(), NoNetwork(), reproducible=True),
+        judged=PlainClassification(BlockEngine(), NoNetwork(), reproducible=True),
         images=FolderSource(recorded, folder),
         attackers=attackers,
-        budget=Budget(2.0, virtual=virtual),
-        plan=Plan(dict.fromkeys(names, "test")),
+        budget=SearchBudget(2.0, virtual=virtual),
+        plan=EvaluationPlan(dict.fromkeys(names, "test")),
         keypair=own_key(out),
         seed=SEED,
         clock=VirtualClock(),
@@ -96,7 +101,7 @@ def finish(session: Session) -> list[Done]:
     return found
 
 
-def check(session: Session) -> Report:
+def check(session: Session) -> AuditReport:
     """Publish, and audit what was published."""
     session.publish()
     with open_bundle(session.bundle) as bundle:

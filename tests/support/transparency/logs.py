@@ -13,7 +13,7 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis, origin_of
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.places import Folder
-from perturbnet.transparency.publishing import Source
+from perturbnet.transparency.publishing import LogSource
 from perturbnet.wire.keys import Keypair
 from tests.support.ledger.samples import plain, random_log, skip
 
@@ -44,9 +44,9 @@ class SignedLog:
     deltas: BlobStore
 
     @property
-    def source(self) -> Source:
+    def source(self) -> LogSource:
         """What is published."""
-        return Source(self.store, self.deltas, self.key)
+        return LogSource(self.store, self.deltas, self.key)
 
     @property
     def target(self) -> Folder:

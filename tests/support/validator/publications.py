@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from perturbnet.chain import LocalChain, Rules
+from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import load_settings
 from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import MetagraphLeaf
@@ -22,11 +22,11 @@ from tests.support.fakes import VirtualClock
 from tests.support.transparency.logs import hotkey
 
 NETUID = 3
-RULES = Rules(commit_reveal_enabled=True, tempo=20, reveal_period_epochs=2, immunity_period=0)
+RULES = ChainRules(commit_reveal_enabled=True, tempo=20, reveal_period_epochs=2, immunity_period=0)
 NOW = {"PERTURB_PUBLISH_DELAY_BLOCKS": "0", "PERTURB_ANCHOR_INTERVAL_BLOCKS": "1"}
 
 
-def make_chain(path: Path, rules: Rules) -> LocalChain:
+def make_chain(path: Path, rules: ChainRules) -> LocalChain:
     made = LocalChain.create(path, netuid=NETUID, rules=rules, block_time_ms=0, clock=VirtualClock())
     asyncio.run(made.register(hotkey("alice").ss58_address, hotkey("cold").ss58_address, 10**12))
     return made

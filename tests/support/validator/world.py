@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from bittensor import sp_core
 
-from perturbnet.chain import LocalChain, Rules
+from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import load_settings
 from perturbnet.errors import Reject
 from perturbnet.ledger import ArrivalRow, Entry, LedgerStore
 from perturbnet.ledger.journal import LEDGER_FILE, Journal
 from perturbnet.ledger.leaves import ReceiptLeaf
-from perturbnet.rounds.draws import Draws
+from perturbnet.rounds.draws import EpochDraws
 from perturbnet.rounds.policy import build_config_leaf, build_policy, build_rules_leaf, secret_source
 from perturbnet.rules.from_settings import build_rules
 from perturbnet.validator.rounds import Rounds
@@ -33,7 +33,7 @@ from tests.support.fakes import BlockEngine, MemoryCourier, MemorySource, Virtua
 
 NETUID = 3
 STAKE_RAO = 10**12
-CHAIN_RULES = Rules(commit_reveal_enabled=False, weights_rate_limit=0, tempo=1000)
+CHAIN_RULES = ChainRules(commit_reveal_enabled=False, weights_rate_limit=0, tempo=1000)
 
 
 class Crash(BaseException):
@@ -105,7 +105,7 @@ class Validator:
     """One process's worth of a validator."""
 
     journal: Journal
-    draws: Draws
+    draws: EpochDraws
     rounds: Rounds
     weights: WeightSetter
 
@@ -153,7 +153,7 @@ class World:
         )
         journal.record_config(config)
         journal.record_rules(build_rules_leaf(settings, policy, block=1))
-        draws = Draws(journal, self.source.identity, secret_source("a secret for tests"))
+        draws = EpochDraws(journal, self.source.identity, secret_source("a secret for tests"))
         rounds = Rounds(
             journal=journal,
             draws=draws,
@@ -214,7 +214,9 @@ def keypair(number: int) -> Keypair:
     return made
 
 
-def make_world(folder: Path, *, miners: int = 3, rules: Rules = CHAIN_RULES, **environment: str) -> World:
+def make_world(
+    folder: Path, *, miners: int = 3, rules: ChainRules = CHAIN_RULES, **environment: str
+) -> World:
     """A subnet with a validator (uid 0) and miners (uids 1 and up) that serve; all of them answer well."""
     path = folder / "chain.sqlite"
     path.write_bytes(_chain_file(miners, rules))
@@ -228,7 +230,7 @@ def make_world(folder: Path, *, miners: int = 3, rules: Rules = CHAIN_RULES, **e
 
 
 @cache
-def _chain_file(miners: int, rules: Rules) -> bytes:
+def _chain_file(miners: int, rules: ChainRules) -> bytes:
     async def make(path: Path) -> None:
         chain = LocalChain.create(path, NETUID, rules=rules, block_time_ms=0)
         await chain.advance(1)

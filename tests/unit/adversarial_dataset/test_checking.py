@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perturbnet.adversarial_dataset.checking import Checked, check_dataset
+from perturbnet.adversarial_dataset.checking import DatasetCheck, check_dataset
 from perturbnet.adversarial_dataset.layout import NOTE
 from perturbnet.adversarial_dataset.manifest import read_manifest
 from perturbnet.errors import BundleTampered, DatasetError, DigestMismatch, NoteError, OutputError
@@ -17,7 +17,7 @@ from tests.support.audit.honest import LOG_KEY, tampered
 from tests.support.audit.published import OTHER_KEY
 
 
-def check(published: Published, out: Path, *, bundle: Path | None = None, **options: Any) -> Checked:
+def check(published: Published, out: Path, *, bundle: Path | None = None, **options: Any) -> DatasetCheck:
     with open_bundle(bundle or published.folder) as opened:
         return check_dataset(out, bundle=opened, **options)
 

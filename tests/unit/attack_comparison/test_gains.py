@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from perturbnet.attack_comparison.gains import LEVELS, compare, draw_table, outcomes, paired_interval
-from perturbnet.attack_comparison.robust_accuracy import Standing
+from perturbnet.attack_comparison.robust_accuracy import RobustAccuracy
 
 BROKEN_AT = (0, 1, 1, 2, 3, None)
 
 
-def standings(broken_at: tuple[int | None, ...]) -> list[Standing]:
-    return [Standing(row, level, {}, 0) for row, level in enumerate(broken_at)]
+def standings(broken_at: tuple[int | None, ...]) -> list[RobustAccuracy]:
+    return [RobustAccuracy(row, level, {}, 0) for row, level in enumerate(broken_at)]
 
 
 @pytest.mark.parametrize(("level", "standing"), [(0, 5), (1, 3), (2, 2), (3, 1), (7, 1)])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from perturbnet.attack_comparison.metering import Costs, Meter, MeteredOracle, MeteredTask
+from perturbnet.attack_comparison.metering import Meter, MeteredOracle, MeteredTask, VirtualCosts
 from perturbnet.attacks import Deadline
 from perturbnet.attacks.exchange import Exchange
 from perturbnet.wire.images import Pixels
 from tests.support.fakes import texture
 
-COSTS = Costs(forward_s=1.0, backward_s=10.0, verification_s=100.0, similarity_s=1000.0)
+COSTS = VirtualCosts(forward_s=1.0, backward_s=10.0, verification_s=100.0, similarity_s=1000.0)
 
 
 class Means:

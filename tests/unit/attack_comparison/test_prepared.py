@@ -10,7 +10,7 @@ import pytest
 
 from perturbnet.attack_comparison import prepared
 from perturbnet.attack_comparison.freshness import KINDS, FreshnessBench, Trial, summarise
-from perturbnet.attack_comparison.prepared import Prepared
+from perturbnet.attack_comparison.prepared import PreparedAnswer
 from perturbnet.attacks import open_attack
 from perturbnet.classifier import open_engine
 from perturbnet.classifier.canonical.profiles import open_gradient
@@ -45,21 +45,21 @@ def test_unwarp_is_the_transpose(number: int) -> None:
 
 def test_without_a_change_of_the_picture_the_answer_is_sent_as_it_was() -> None:
     change = np.random.default_rng(0).integers(-1, 2, PICTURE.shape).astype(np.float32)
-    [only] = prepared.cached(Prepared({0: change}), PLAIN)
+    [only] = prepared.cached(PreparedAnswer({0: change}), PLAIN)
     assert np.array_equal(only, change)
-    [mirrored] = prepared.cached(Prepared({1: change}), dataclasses.replace(PLAIN, flip=1))
+    [mirrored] = prepared.cached(PreparedAnswer({1: change}), dataclasses.replace(PLAIN, flip=1))
     assert np.array_equal(mirrored, change[:, ::-1])
 
 
 def test_tries_come_smallest_first_and_only_of_the_right_orientation() -> None:
     change = np.random.default_rng(0).integers(-1, 2, PICTURE.shape).astype(np.float32)
-    table = Prepared({0: change}, {(0, 2): change, (0, 1): change, (1, 1): change})
+    table = PreparedAnswer({0: change}, {(0, 2): change, (0, 1): change, (1, 1): change})
     tries = list(prepared.amplified(table, drawn(1) if drawn(1).flip == 0 else PLAIN))
     levels = [int(np.abs(one).max()) for one in tries]
     assert levels == sorted(levels)
     assert max(levels) == prepared.MOST_FACTOR
     assert [int(np.abs(one).max()) for one in prepared.robust(table, PLAIN)] == [1, 2]
-    assert not list(prepared.cached(Prepared(), PLAIN))
+    assert not list(prepared.cached(PreparedAnswer(), PLAIN))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from perturbnet.attack_comparison import robust_accuracy
-from perturbnet.attack_comparison.robust_accuracy import Examination, Standing, _Brief, examine
+from perturbnet.attack_comparison.robust_accuracy import Examination, RobustAccuracy, _Brief, examine
 from perturbnet.attacks import Attack, AttackResult, AttackTask, Deadline, Oracle
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.config import load_settings
@@ -64,12 +64,12 @@ class Runs:
         self.asked: list[int] = []
         self._patience = patience
 
-    def __call__(self, rows: Sequence[int], _begin: object, _jobs: int) -> Iterator[Standing]:
+    def __call__(self, rows: Sequence[int], _begin: object, _jobs: int) -> Iterator[RobustAccuracy]:
         for row in rows:
             if len(self.asked) == self._patience:
                 raise KeyboardInterrupt
             self.asked.append(row)
-            yield Standing(row, row % 3 or None, {"pgd": row % 3}, row)
+            yield RobustAccuracy(row, row % 3 or None, {"pgd": row % 3}, row)
 
 
 def test_a_record_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from perturbnet.attack_comparison.contenders import PUBLIC, contender_names, expand, open_contender
-from perturbnet.attack_comparison.running import Plan, run_plan
+from perturbnet.attack_comparison.running import ComparisonPlan, run_plan
 from perturbnet.commands.bench_attacks import bench
 from perturbnet.config import load_settings
 from perturbnet.errors import AttackError, ConfigError
@@ -51,7 +51,7 @@ def test_a_record_of_another_plan_is_refused(tmp_path: Path) -> None:
     record = tmp_path / "record.jsonl"
     record.write_text(HEADER_OF_ANOTHER)
     with pytest.raises(AttackError, match="budget_s") as refused:
-        run_plan(Plan(("fgsm",), 1, 18.0, virtual=True), SETTINGS, record, jobs=1, progress=ignore)
+        run_plan(ComparisonPlan(("fgsm",), 1, 18.0, virtual=True), SETTINGS, record, jobs=1, progress=ignore)
     assert refused.value.hint == "name another --record"
     assert record.read_text() == HEADER_OF_ANOTHER
 
@@ -66,7 +66,7 @@ def test_bad_budgets_are_a_usage_error() -> None:
 @pytest.mark.slow
 def test_trials_resume_and_end_in_a_table(tmp_path: Path) -> None:
     record, table, picture = tmp_path / "a" / "record.jsonl", tmp_path / "table.json", tmp_path / "scores.svg"
-    plan = Plan(("exchange", "fgsm"), 3, 2.0, virtual=True)
+    plan = ComparisonPlan(("exchange", "fgsm"), 3, 2.0, virtual=True)
     trials = run_plan(plan, SETTINGS, record, jobs=1, progress=ignore)
     assert [(trial["image"], trial["attack"]) for trial in trials[:2]] == [(0, "exchange"), (0, "fgsm")]
     for trial in trials:

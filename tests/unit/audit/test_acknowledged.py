@@ -11,7 +11,7 @@ from bittensor import http_auth
 from msgspec import structs
 
 from perturbnet.audit.acknowledged import (
-    Outcome,
+    AcknowledgementOutcome,
     Status,
     check_acknowledgement,
     check_body,
@@ -29,7 +29,7 @@ from tests.support.audit.published import publish, publish_honest
 from tests.support.validator.world import NETUID, keypair
 
 
-def look(folder: Path, leaves: list[Leaf], honest: Honest, message: SignedMessage) -> Outcome:
+def look(folder: Path, leaves: list[Leaf], honest: Honest, message: SignedMessage) -> AcknowledgementOutcome:
     publish(leaves, folder / "log", honest.blobs.folder)
     with open_bundle(folder / "log") as bundle:
         return check_acknowledgement(message, bundle, netuid=NETUID)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
 from perturbnet.errors import BundleTampered
 from perturbnet.ledger import LedgerStore
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import open_target
-from perturbnet.transparency.publishing import Source, publish
+from perturbnet.transparency.publishing import LogSource, publish
 from tests.support.audit.honest import LOG_KEY, Honest, first
 from tests.support.audit.published import anchor_of
 from tests.support.s3_server import Cut, Refuse, S3Server
@@ -38,7 +38,7 @@ def look(s3: S3Server, honest: Honest, anchor: Anchor) -> Audit:
 def test_a_log_in_a_bucket_is_audited_over_http(honest: Honest, folder: Path, s3: S3Server) -> None:
     with LedgerStore(folder / "ledger.sqlite") as store:
         store.append(honest.leaves())
-        source, target = Source(store, honest.blobs, LOG_KEY), open_target("s3://logs/validator")
+        source, target = LogSource(store, honest.blobs, LOG_KEY), open_target("s3://logs/validator")
         s3.fault("PUT", "*", Refuse(503, "SlowDown"), times=2)
         s3.fault("PUT", "validator/checkpoint", Cut(done=True))
         publish(source, target, store.size)
@@ -56,4 +56,4 @@ def test_a_log_in_a_bucket_is_audited_over_http(honest: Honest, folder: Path, s3
     report = look(s3, honest, anchor_of(honest.leaves())).report
     with open_bundle(f"{s3.url}/validator") as bundle, pytest.raises(BundleTampered) as caught:
         list(bundle.entries())
-    assert first(report, Step.LEAVES).got == f"BundleTampered: {caught.value.message}"
+    assert first(report, AuditStep.LEAVES).got == f"BundleTampered: {caught.value.message}"

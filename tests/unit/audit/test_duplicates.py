@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
@@ -49,4 +49,6 @@ def test_a_validator_that_keeps_to_another_rule_is_found(
 ) -> None:
     log = live(tmp_path, duplicates)
     place = log.receipts()[1]
-    assert (Step.ANSWERS, place, "score_ppb") in named(log.audit(tampered(log, place, score_ppb=score_ppb)))
+    assert (AuditStep.ANSWERS, place, "score_ppb") in named(
+        log.audit(tampered(log, place, score_ppb=score_ppb))
+    )

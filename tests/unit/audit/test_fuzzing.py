@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perturbnet.audit.parts import Part, Plan
+from perturbnet.audit.parts import AuditPart, AuditPlan
 from perturbnet.audit.run import Scope
 from perturbnet.transparency.anchors import encode_anchors
 from perturbnet.transparency.bundle import open_bundle
@@ -39,8 +39,8 @@ def samples(honest: Honest, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """Something honest for every parser."""
     folder = publish_honest(honest, tmp_path_factory.mktemp("samples") / "log")
     with open_bundle(folder) as bundle:
-        plan = Plan.of(bundle)
-        part = Part(plan, Scope.whole(bundle.size), honest.audit(), model=True)
+        plan = AuditPlan.of(bundle)
+        part = AuditPart(plan, Scope.whole(bundle.size), honest.audit(), model=True)
         return {
             "note": bundle.note,
             "checkpoint": bundle.signed.text.encode(),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import Finding, Report, Step
-from perturbnet.audit.parts import Part, Plan, merge, read_part, read_plan
+from perturbnet.audit.findings import AuditReport, AuditStep, Finding
+from perturbnet.audit.parts import AuditPart, AuditPlan, merge, read_part, read_plan
 from perturbnet.audit.run import Scope
 from perturbnet.audit.summary import summarise
 from perturbnet.errors import AuditError
@@ -17,16 +17,16 @@ from perturbnet.transparency.bundle import open_bundle
 from tests.support.audit.honest import Honest
 from tests.support.audit.published import publish, publish_honest
 
-PLAN = Plan("log/a", 100, "ab" * 32)
+PLAN = AuditPlan("log/a", 100, "ab" * 32)
 
 
-def part(scope: Scope, *findings: Finding, plan: Plan = PLAN) -> Part:
-    report = Report(list(findings))
+def part(scope: Scope, *findings: Finding, plan: AuditPlan = PLAN) -> AuditPart:
+    report = AuditReport(list(findings))
     report.checked["leaves"] = scope.stop - scope.start
-    return Part(plan, scope, report, model=True, seconds=1.5)
+    return AuditPart(plan, scope, report, model=True, seconds=1.5)
 
 
-def parts() -> list[Part]:
+def parts() -> list[AuditPart]:
     return [part(Scope.log(100)), *(part(Scope.part(100, number, 3)) for number in (1, 2, 3))]
 
 
@@ -39,7 +39,7 @@ def test_parts_cover_every_leaf_once() -> None:
 
 
 def test_a_part_comes_back_from_its_file() -> None:
-    finding = Finding(Step.ANSWERS, 7, "score_ppb", "1", "2")
+    finding = Finding(AuditStep.ANSWERS, 7, "score_ppb", "1", "2")
     there = part(Scope.part(100, 1, 2), finding)
     back = read_part(there.encode())
     assert back == there
@@ -47,7 +47,7 @@ def test_a_part_comes_back_from_its_file() -> None:
 
 def test_merging_adds_counts_and_findings() -> None:
     some = parts()
-    some[2].report.findings.append(Finding(Step.ANSWERS, 40, "score_ppb", "1", "2"))
+    some[2].report.findings.append(Finding(AuditStep.ANSWERS, 40, "score_ppb", "1", "2"))
     whole = merge(list(reversed(some)))
     assert whole.report.checked["leaves"] == 100
     assert [finding.leaf for finding in whole.report.findings] == [40]
@@ -82,7 +82,7 @@ def test_what_is_no_report_or_plan_is_refused(text: str) -> None:
 
 def test_a_plan_holds_for_a_log_that_grew_and_for_no_other(honest: Honest, folder: Path) -> None:
     with open_bundle(publish(honest.leaves()[:30], folder / "log", honest.blobs.folder)) as bundle:
-        plan = Plan.of(bundle)
+        plan = AuditPlan.of(bundle)
     with open_bundle(publish_honest(honest, folder / "log")) as bundle:
         plan.check(bundle)
         assert bundle.size > plan.size
@@ -97,25 +97,25 @@ def test_a_plan_holds_for_a_log_that_grew_and_for_no_other(honest: Honest, folde
 
 def test_the_summary_says_what_is_attested_and_not_verified(honest: Honest) -> None:
     report = honest.audit()
-    lines = "\n".join(summarise(Part(PLAN, Scope.whole(100), report, model=True)))
+    lines = "\n".join(summarise(AuditPart(PLAN, Scope.whole(100), report, model=True)))
     assert "Attested, not verified: the validator's word:" in lines
     assert "no image: timeout" in lines
     assert "8. holds        labels and logits recomputed" in lines
     assert "Nothing found" in lines
-    bad = Report([Finding(Step.LABELS, n, "label_after", "a" * 300, "b") for n in range(30)])
-    lines = "\n".join(summarise(Part(PLAN, Scope.whole(100), bad, model=True)))
+    bad = AuditReport([Finding(AuditStep.LABELS, n, "label_after", "a" * 300, "b") for n in range(30)])
+    lines = "\n".join(summarise(AuditPart(PLAN, Scope.whole(100), bad, model=True)))
     assert "8. 30 found" in lines
     assert "… and 10 more" in lines
     assert "30 findings in 0 s" in lines
 
 
 def test_the_summary_of_a_part_does_not_claim_the_rest(honest: Honest) -> None:
-    log = Part(PLAN, Scope.log(100), honest.audit(scope=Scope.log), model=False)
+    log = AuditPart(PLAN, Scope.log(100), honest.audit(scope=Scope.log), model=False)
     lines = "\n".join(summarise(log))
     assert "7. other part" in lines
     assert "8. other part" in lines
     assert "9. holds" in lines
-    rounds = Part(PLAN, Scope.part(100, 1, 1), honest.audit(model=False), model=False)
+    rounds = AuditPart(PLAN, Scope.part(100, 1, 1), honest.audit(model=False), model=False)
     lines = "\n".join(summarise(rounds))
     assert "4. other part" in lines
     assert "8. not checked" in lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import WHOLE_LOG, Report, Step
+from perturbnet.audit.findings import WHOLE_LOG, AuditReport, AuditStep
 from perturbnet.audit.heads import check_signature
 from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
 from perturbnet.errors import BundleError, BundleMissing, BundleTampered, NoteError
@@ -32,7 +32,7 @@ from tests.support.audit.published import (
 from tests.support.validator.world import NETUID, keypair
 
 
-def look(folder: Path, honest: Honest, *anchors: Anchor) -> Report:
+def look(folder: Path, honest: Honest, *anchors: Anchor) -> AuditReport:
     """Audit a bundle as `perturb audit` does."""
     with open_bundle(folder) as bundle:
         means = Means(honest.source, honest.engine)
@@ -77,7 +77,7 @@ def test_one_byte_changed_in_a_record_is_named(honest: Honest, folder: Path, anc
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    found = first(look(folder / "log", honest, *anchors), Step.LEAVES)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.LEAVES)
     assert "BundleTampered" in found.got
     assert 0 < found.leaf < len(honest.entries)
 
@@ -88,13 +88,13 @@ def test_every_byte_of_a_checkpoint_matters(honest: Honest, folder: Path) -> Non
     data = path.read_bytes()
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        report = Report()
+        report = AuditReport()
         try:
             with open_bundle(folder / "log") as bundle:
                 check_signature(bundle, honest.expected, report)
         except (NoteError, BundleError):
             continue
-        assert first(report, Step.SIGNATURE).leaf == WHOLE_LOG, place
+        assert first(report, AuditStep.SIGNATURE).leaf == WHOLE_LOG, place
 
 
 def test_one_byte_changed_in_a_tile_is_refused_when_it_is_opened(honest: Honest, folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_one_byte_changed_in_a_blob_is_named(honest: Honest, folder: Path, ancho
     assert isinstance(leaf, ReceiptLeaf)
     path = folder / "log" / blob_path(leaf.delta)
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    found = first(look(folder / "log", honest, *anchors), Step.ANSWERS)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.ANSWERS)
     assert (found.leaf, found.field) == (place, "delta")
 
 
@@ -125,7 +125,7 @@ def test_a_tail_cut_in_a_record_is_named(honest: Honest, folder: Path, anchors: 
     publish_honest(honest, folder / "log")
     path = entries_file(folder / "log")
     path.write_bytes(path.read_bytes()[:-10])
-    assert "ends in its leaf" in first(look(folder / "log", honest, *anchors), Step.LEAVES).got
+    assert "ends in its leaf" in first(look(folder / "log", honest, *anchors), AuditStep.LEAVES).got
 
 
 def test_a_tail_cut_between_records_is_named(honest: Honest, folder: Path, anchors: list[Anchor]) -> None:
@@ -134,7 +134,7 @@ def test_a_tail_cut_between_records_is_named(honest: Honest, folder: Path, ancho
     last = len(honest.entries[-1].leaf.encode()) + 2
     path.write_bytes(path.read_bytes()[:-last])
     count = len(honest.entries)
-    found = first(look(folder / "log", honest, *anchors), Step.LEAVES)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.LEAVES)
     assert f"holds {count - 1} leaves, expected {count}" in found.got
 
 
@@ -142,14 +142,14 @@ def test_a_tail_cut_with_its_checkpoint_is_named_by_the_anchor(
     honest: Honest, folder: Path, anchors: list[Anchor]
 ) -> None:
     publish(honest.leaves()[:-5], folder / "log", honest.blobs.folder)
-    found = first(look(folder / "log", honest, *anchors), Step.ANCHORS)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.ANCHORS)
     assert f"pins {len(honest.entries)} leaves, the log has {len(honest.entries) - 5}" in found.got
 
 
 def test_a_missing_file_is_named(honest: Honest, folder: Path, anchors: list[Anchor]) -> None:
     publish_honest(honest, folder / "log")
     entries_file(folder / "log").unlink()
-    assert "BundleMissing" in first(look(folder / "log", honest, *anchors), Step.LEAVES).got
+    assert "BundleMissing" in first(look(folder / "log", honest, *anchors), AuditStep.LEAVES).got
     (folder / "log" / "checkpoint").unlink()
     with pytest.raises(BundleMissing):
         open_bundle(folder / "log")
@@ -163,12 +163,12 @@ def test_a_head_signed_by_a_key_that_nobody_delegated_is_named(
 ) -> None:
     publish(honest.leaves(), folder / "log", honest.blobs.folder, key=OTHER_KEY)
     report = look(folder / "log", honest, *anchors)
-    assert named(report) == {(Step.SIGNATURE, WHOLE_LOG, "checkpoint")}
+    assert named(report) == {(AuditStep.SIGNATURE, WHOLE_LOG, "checkpoint")}
 
 
 def test_a_delegation_by_another_hotkey_is_named(honest: Honest, folder: Path, anchors: list[Anchor]) -> None:
     publish(tampered(honest, 0, signature="0" * 128), folder / "log", honest.blobs.folder)
-    found = first(look(folder / "log", honest, *anchors), Step.SIGNATURE)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.SIGNATURE)
     assert "did not sign the key" in found.got
 
 
@@ -178,7 +178,7 @@ def test_the_log_of_another_hotkey_is_named(honest: Honest, folder: Path, anchor
     with open_bundle(folder / "log") as bundle:
         audit = Audit(bundle, other, Means(), Scope.log(bundle.size))
         report = audit_bundle(audit, bundle, anchors)
-    assert "belongs to" in first(report, Step.SIGNATURE).got
+    assert "belongs to" in first(report, AuditStep.SIGNATURE).got
 
 
 def test_a_key_leaf_that_is_hidden_is_named(honest: Honest, folder: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_key_leaf_that_is_hidden_is_named(honest: Honest, folder: Path) -> Non
     handed = [*honest.leaves(), build_key_leaf(authority, keypair(1), OTHER_KEY, old=LOG_KEY)]
     publish(handed, folder / "log", honest.blobs.folder)
     report = look(folder / "log", honest, anchor_of(handed))
-    assert named(report) == {(Step.SIGNATURE, WHOLE_LOG, "key")}
+    assert named(report) == {(AuditStep.SIGNATURE, WHOLE_LOG, "key")}
 
 
 def test_two_heads_that_contradict_each_other_are_a_proof_against_their_signer(honest: Honest) -> None:
@@ -209,7 +209,7 @@ def test_two_heads_of_a_log_that_only_grew_prove_nothing(honest: Honest) -> None
 
 def test_without_anchors_an_audit_fails(honest: Honest, folder: Path) -> None:
     report = look(publish_honest(honest, folder / "log"), honest)
-    assert named(report) == {(Step.ANCHORS, WHOLE_LOG, "anchors")}
+    assert named(report) == {(AuditStep.ANCHORS, WHOLE_LOG, "anchors")}
     assert report.findings[0].got == "none"
 
 
@@ -217,14 +217,14 @@ def test_anchors_of_another_subnet_are_named(honest: Honest, folder: Path) -> No
     report = look(
         publish_honest(honest, folder / "log"), honest, anchor_of(honest.leaves(), netuid=NETUID + 1)
     )
-    found = first(report, Step.ANCHORS)
+    found = first(report, AuditStep.ANCHORS)
     assert (found.field, found.expected) == ("netuid of an anchor", str(NETUID))
 
 
 def test_a_leaf_from_after_the_block_of_its_anchor_is_named(honest: Honest, folder: Path) -> None:
     early = replace(anchor_of(honest.leaves()), block=2)
     report = look(publish_honest(honest, folder / "log"), honest, early)
-    found = first(report, Step.ANCHORS)
+    found = first(report, AuditStep.ANCHORS)
     assert (found.field, found.expected) == ("block", "2 or earlier: anchored there")
     assert found.leaf > 0
 
@@ -234,7 +234,7 @@ def test_anchors_that_do_not_follow_each_other_are_named(
 ) -> None:
     broken = [anchors[0], replace(anchors[1], previous=bytes(32))]
     report = look(publish_honest(honest, folder / "log"), honest, *broken)
-    assert "names another one before it" in first(report, Step.ANCHORS).got
+    assert "names another one before it" in first(report, AuditStep.ANCHORS).got
 
 
 def rewrite_a_score(honest: Honest) -> list[Leaf]:
@@ -254,7 +254,7 @@ def test_the_operators_own_rewrite_under_his_own_key_is_named_by_the_anchor(
     honest: Honest, folder: Path, anchors: list[Anchor], rewrite: Callable[[Honest], list[Leaf]]
 ) -> None:
     publish(rewrite(honest), folder / "log", honest.blobs.folder)
-    found = first(look(folder / "log", honest, *anchors), Step.ANCHORS)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.ANCHORS)
     assert "with the root" in found.got
 
 
@@ -263,7 +263,7 @@ def test_a_restored_backup_is_a_log_that_an_anchor_has_outgrown(
 ) -> None:
     backup = honest.leaves()[: len(honest.entries) // 2]
     publish(backup, folder / "log", honest.blobs.folder)
-    found = first(look(folder / "log", honest, *anchors), Step.ANCHORS)
+    found = first(look(folder / "log", honest, *anchors), AuditStep.ANCHORS)
     assert f"the log has {len(backup)}" in found.got
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.ledger.leaves import ChallengeLeaf, WeightsLeaf
 from tests.support.audit.honest import Honest, a_challenge, first, named, renumbered
 
@@ -12,7 +12,7 @@ def test_a_dropped_record_is_named(honest: Honest) -> None:
     leaves = honest.leaves()
     del leaves[place]
     report = honest.audit(leaves)
-    assert first(report, Step.SEQUENCE).leaf >= place
+    assert first(report, AuditStep.SEQUENCE).leaf >= place
     assert report.unchecked["leaves after the break"] > 0
 
 
@@ -20,7 +20,7 @@ def test_a_record_dropped_and_the_rest_renumbered_is_a_challenge_without_its_rec
     place = honest.receipts()[3]
     leaves = honest.leaves()
     del leaves[place]
-    found = first(honest.audit(renumbered(leaves, place)), Step.SEQUENCE)
+    found = first(honest.audit(renumbered(leaves, place)), AuditStep.SEQUENCE)
     closing = (ChallengeLeaf, WeightsLeaf)
     following = next(at for at, leaf in enumerate(leaves[place:], place) if isinstance(leaf, closing))
     assert (found.leaf, found.field, found.expected) == (following, "kind", "1 more receipts")
@@ -30,7 +30,7 @@ def test_two_records_in_another_order_are_named(honest: Honest) -> None:
     start = honest.places(ChallengeLeaf)[2]
     leaves = honest.leaves()
     leaves[start], leaves[start + 1] = leaves[start + 1], leaves[start]
-    found = first(honest.audit(leaves), Step.SEQUENCE)
+    found = first(honest.audit(leaves), AuditStep.SEQUENCE)
     assert (found.leaf, found.field, found.expected) == (start, "challenge", "none")
 
 
@@ -39,14 +39,14 @@ def test_a_record_that_is_there_twice_is_named(honest: Honest) -> None:
     leaves = honest.leaves()
     leaves.insert(place, leaves[place])
     found = honest.audit(leaves).findings[0]
-    assert (found.step, found.leaf, found.field) == (Step.SEQUENCE, place + 1, "uid")
+    assert (found.step, found.leaf, found.field) == (AuditStep.SEQUENCE, place + 1, "uid")
 
 
 def test_a_receipt_from_an_older_round_is_named(honest: Honest) -> None:
     old, new = honest.receipts()[0], honest.receipts()[-1]
     leaves = honest.leaves()
     leaves[new] = leaves[old]
-    assert (Step.SEQUENCE, new, "challenge") in named(honest.audit(leaves))
+    assert (AuditStep.SEQUENCE, new, "challenge") in named(honest.audit(leaves))
 
 
 def test_a_receipt_without_its_challenge_is_named(honest: Honest) -> None:
@@ -55,7 +55,7 @@ def test_a_receipt_without_its_challenge_is_named(honest: Honest) -> None:
     del leaves[place]
     found = honest.audit(renumbered(leaves, place)).findings[0]
     assert (found.step, found.leaf, found.field, found.expected) == (
-        Step.SEQUENCE,
+        AuditStep.SEQUENCE,
         place,
         "challenge",
         "none",
@@ -68,7 +68,7 @@ def test_a_challenge_without_receipts_is_named(honest: Honest) -> None:
     count = len(leaf.asked)
     del leaves[place + 1 : place + 1 + count]
     found = honest.audit(renumbered(leaves, place + 1, count)).findings[0]
-    assert (found.step, found.field, found.expected) == (Step.SEQUENCE, "kind", f"{count} more receipts")
+    assert (found.step, found.field, found.expected) == (AuditStep.SEQUENCE, "kind", f"{count} more receipts")
 
 
 def test_a_challenge_without_receipts_at_the_end_is_counted(honest: Honest) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.errors import Reject
 from perturbnet.ledger import Leaf
 from perturbnet.ledger.leaves import (
@@ -43,7 +43,7 @@ def test_a_wrong_score_is_named(honest: Honest) -> None:
     place = honest.receipts()[4]
     score = honest.leaves()[place].score_ppb  # type: ignore[attr-defined]
     report = honest.audit(tampered(honest, place, score_ppb=score - 1))
-    found = first(report, Step.ANSWERS)
+    found = first(report, AuditStep.ANSWERS)
     assert (found.leaf, found.field) == (place, "score_ppb")
     assert (found.expected, found.got) == (str(score), str(score - 1))
 
@@ -66,7 +66,7 @@ def test_what_follows_from_the_pixels_is_checked_with_and_without_the_model(
 ) -> None:
     place = honest.receipts()[5]
     report = honest.audit(tampered(honest, place, **{field: value}), model=model)
-    assert (Step.ANSWERS, place, field) in named(report)
+    assert (AuditStep.ANSWERS, place, field) in named(report)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_follows_from_the_pixels_is_checked_with_and_without_the_model(
 def test_a_wrong_label_needs_the_model(honest: Honest, field: str, value: object) -> None:
     place = honest.receipts()[5]
     found = honest.audit(tampered(honest, place, **{field: value})).findings[0]
-    assert (found.step, found.leaf, found.got) == (Step.LABELS, place, str(value))
+    assert (found.step, found.leaf, found.got) == (AuditStep.LABELS, place, str(value))
 
 
 def test_a_success_called_unchanged_is_named(honest: Honest) -> None:
@@ -99,7 +99,7 @@ def test_a_success_called_unchanged_is_named(honest: Honest) -> None:
     for at in same:
         leaves[at] = structs.replace(leaves[at], **lie)
     report = honest.audit(leaves)
-    assert {(Step.LABELS, at, name) for at in same for name in lie} <= named(report)
+    assert {(AuditStep.LABELS, at, name) for at in same for name in lie} <= named(report)
 
 
 def test_a_signature_that_is_not_the_miners_is_named(honest: Honest) -> None:
@@ -107,25 +107,28 @@ def test_a_signature_that_is_not_the_miners_is_named(honest: Honest) -> None:
     other = honest.leaves()[honest.receipts()[1]]
     assert isinstance(other, ReceiptLeaf)
     found = only(
-        honest.audit(tampered(honest, place, signature=other.signature)), Step.ANSWERS, place, "signature"
+        honest.audit(tampered(honest, place, signature=other.signature)),
+        AuditStep.ANSWERS,
+        place,
+        "signature",
     )
     assert found.expected.startswith("one of 5")
 
 
 def test_an_answer_without_a_signature_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
-    only(honest.audit(tampered(honest, place, signature="")), Step.ANSWERS, place, "signature")
+    only(honest.audit(tampered(honest, place, signature="")), AuditStep.ANSWERS, place, "signature")
 
 
 def test_a_receipt_in_anothers_name_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
-    assert (Step.ANSWERS, place, "hotkey") in named(honest.audit(tampered(honest, place, hotkey=HOTKEY)))
+    assert (AuditStep.ANSWERS, place, "hotkey") in named(honest.audit(tampered(honest, place, hotkey=HOTKEY)))
 
 
 def test_a_success_without_pixels_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
     report = honest.audit(tampered(honest, place, adversarial_pixels=""))
-    assert (Step.ANSWERS, place, "reject") in named(report)
+    assert (AuditStep.ANSWERS, place, "reject") in named(report)
 
 
 def test_an_answer_that_is_not_published_is_counted_and_not_believed_silently(honest: Honest) -> None:
@@ -138,7 +141,7 @@ def test_an_answer_that_is_not_published_is_counted_and_not_believed_silently(ho
 def test_a_delta_of_another_answer_is_named(honest: Honest) -> None:
     first, other = honest.receipts()[0], honest.receipts()[-1]
     delta = honest.leaves()[other].delta  # type: ignore[attr-defined]
-    assert {Step.ANSWERS} == {
+    assert {AuditStep.ANSWERS} == {
         found.step for found in honest.audit(tampered(honest, first, delta=delta)).findings
     }
 
@@ -175,26 +178,28 @@ def test_a_challenge_that_does_not_follow_is_named(
 def test_another_freshness_than_the_draws_is_named(honest: Honest) -> None:
     place, leaf = a_challenge(honest)
     report = honest.audit(tampered(honest, place, freshness={**leaf.freshness, "seed": "1" * 64}))
-    assert {(Step.DRAWS, place, "freshness.seed"), (Step.CHALLENGES, place, "freshness")} <= named(report)
+    assert {(AuditStep.DRAWS, place, "freshness.seed"), (AuditStep.CHALLENGES, place, "freshness")} <= named(
+        report
+    )
 
 
 def test_a_wrong_clean_label_is_named_by_the_model(honest: Honest) -> None:
     place, _ = a_challenge(honest)
     report = honest.audit(tampered(honest, place, clean_logits="e" * 64))
-    assert (Step.LABELS, place, "clean_logits") in named(report)
+    assert (AuditStep.LABELS, place, "clean_logits") in named(report)
 
 
 def test_a_row_skipped_without_a_reason_is_named(honest: Honest) -> None:
     """The row that does not decode for the validator decodes for everybody else."""
     place = honest.places(SkipLeaf)[0]
     honest = replace(honest, source=type(honest.source)(honest.source.identity.rows))
-    only(honest.audit(), Step.CHALLENGES, place, "reason")
+    only(honest.audit(), AuditStep.CHALLENGES, place, "reason")
 
 
 def test_a_skip_of_a_row_that_does_not_exist_is_named(honest: Honest) -> None:
     place = honest.places(SkipLeaf)[0]
     found = named(honest.audit(tampered(honest, place, row=-1)))
-    assert found == {(Step.DRAWS, place, "row"), (Step.CHALLENGES, place, "reason")}
+    assert found == {(AuditStep.DRAWS, place, "row"), (AuditStep.CHALLENGES, place, "reason")}
 
 
 # Epochs, keys, configuration.
@@ -203,7 +208,7 @@ def test_a_skip_of_a_row_that_does_not_exist_is_named(honest: Honest) -> None:
 def test_a_key_that_was_not_committed_to_is_named(honest: Honest) -> None:
     place = honest.places(SegmentLeaf)[0]
     found = honest.audit(tampered(honest, place, key="0" * 64)).findings[0]
-    assert (found.step, found.leaf, found.field) == (Step.DRAWS, place, "key")
+    assert (found.step, found.leaf, found.field) == (AuditStep.DRAWS, place, "key")
 
 
 def test_a_key_that_is_never_published_is_named(honest: Honest) -> None:
@@ -211,7 +216,7 @@ def test_a_key_that_is_never_published_is_named(honest: Honest) -> None:
     leaves = honest.leaves()
     del leaves[place]
     report = honest.audit(renumbered(leaves, place))
-    assert (Step.DRAWS, honest.places(EpochLeaf)[1] - 1, "segment") in named(report)
+    assert (AuditStep.DRAWS, honest.places(EpochLeaf)[1] - 1, "segment") in named(report)
 
 
 @pytest.mark.parametrize(
@@ -244,5 +249,5 @@ def test_wrong_weights_are_named(honest: Honest) -> None:
     leaf = honest.leaves()[place]
     assert isinstance(leaf, WeightsLeaf)
     report = honest.audit(tampered(honest, place, shares_ppb=[[3, 10**9]]))
-    found = only(report, Step.WEIGHTS, place, "shares_ppb")
+    found = only(report, AuditStep.WEIGHTS, place, "shares_ppb")
     assert (found.expected, found.got) == (str(leaf.shares_ppb), "[[3, 1000000000]]")

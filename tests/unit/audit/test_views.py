@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
 from perturbnet.rounds import policy
 from perturbnet.rules.freshness import FRESHNESS_RANGES, apply_freshness, draw_freshness
@@ -33,14 +33,14 @@ def test_a_view_that_the_model_would_not_choose_is_named(honest: Honest) -> None
     sent = draw_freshness(seed, pixels.shape[0], pixels.shape[1], view=other)
     digest = pixel_digest(apply_freshness(pixels, sent))
     changed = tampered(honest, place, freshness=sent.to_leaf(), clean_pixels=digest)
-    assert (Step.CHALLENGES, place, "freshness.view") in named(honest.audit(changed))
+    assert (AuditStep.CHALLENGES, place, "freshness.view") in named(honest.audit(changed))
 
 
 @pytest.mark.parametrize("view", [FRESHNESS_RANGES.views, 2**40])
 def test_a_view_that_the_seed_does_not_name_is_named(view: int, honest: Honest) -> None:
     place, leaf = a_challenge(honest)
     changed = tampered(honest, place, freshness={**leaf.freshness, "view": view})
-    assert (Step.CHALLENGES, place, "freshness") in named(honest.audit(changed))
+    assert (AuditStep.CHALLENGES, place, "freshness") in named(honest.audit(changed))
 
 
 def test_freshness_of_an_unknown_form_is_named(honest: Honest) -> None:
@@ -49,7 +49,7 @@ def test_freshness_of_an_unknown_form_is_named(honest: Honest) -> None:
     assert isinstance(rules, RulesLeaf)
     report = honest.audit(tampered(honest, place, challenges={**rules.challenges, "augment": 9}))
     first = honest.places(ChallengeLeaf)[0]
-    assert (Step.CHALLENGES, first, "augment") in named(report)
+    assert (AuditStep.CHALLENGES, first, "augment") in named(report)
 
 
 def test_a_log_of_the_old_form_still_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,6 @@ def test_a_log_of_the_old_form_still_passes(tmp_path: Path, monkeypatch: pytest.
     place, leaf = a_challenge(old)
     plain = {name: value for name, value in leaf.freshness.items() if name != "view"}
     found = named(old.audit(tampered(old, place, freshness=plain)))
-    assert {step for step, *_ in found} == {Step.ANSWERS}  # signatures are over another leaf's hash: no more
+    assert {step for step, *_ in found} == {
+        AuditStep.ANSWERS
+    }  # signatures are over another leaf's hash: no more

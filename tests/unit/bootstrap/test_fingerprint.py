@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perturbnet.bootstrap import fingerprint as tree
-from perturbnet.bootstrap.fingerprint import Part, fingerprint_file, merge
+from perturbnet.bootstrap.fingerprint import FileFingerprint, fingerprint_file, merge
 from perturbnet.datasets.source import decode_stored, picture_stored
 from perturbnet.errors import ArtifactError, DatasetError, DigestMismatch
 from perturbnet.ledger import merkle
@@ -86,9 +86,11 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, damage: bytes | None
         fingerprint_file(path, "a")
 
 
-def part_of(name: str, leaves: bytes) -> Part:
+def part_of(name: str, leaves: bytes) -> FileFingerprint:
     rows = len(leaves) // 32
-    return Part(name, rows, tree.root_of(leaves), "0" * 64, {0: rows}, (), tree.decoder_versions(), leaves)
+    return FileFingerprint(
+        name, rows, tree.root_of(leaves), "0" * 64, {0: rows}, (), tree.decoder_versions(), leaves
+    )
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.randoms(use_true_random=False))

@@ -21,7 +21,7 @@ from perturbnet.bootstrap.holdings import (
 )
 from perturbnet.bootstrap.manifest import Manifest, decode_manifest, read_manifest
 from perturbnet.bootstrap.opening import open_held
-from perturbnet.bootstrap.plan import Plan
+from perturbnet.bootstrap.plan import BootstrapPlan
 from perturbnet.bootstrap.records import Workplace, leaves_of
 from perturbnet.commands.manifest import manifest_schema
 from perturbnet.config import load_settings
@@ -37,12 +37,12 @@ WIRE = messages.PROTOCOL_VERSION
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> BootstrapPlan:
     return prepare(tmp_path)
 
 
 @pytest.fixture
-def manifest(plan: Plan) -> Manifest:
+def manifest(plan: BootstrapPlan) -> Manifest:
     return read_manifest(plan.place.manifest)
 
 
@@ -50,7 +50,9 @@ def test_the_schema_in_the_repository_is_the_classes_own() -> None:
     assert (ROOT / "workflow" / "schemas" / "manifest.schema.json").read_text() == manifest_schema()
 
 
-def test_it_names_data_model_and_wire_and_nothing_of_this_machine(plan: Plan, manifest: Manifest) -> None:
+def test_it_names_data_model_and_wire_and_nothing_of_this_machine(
+    plan: BootstrapPlan, manifest: Manifest
+) -> None:
     text = manifest.encode().decode()
     assert manifest.dataset.rows == 3 * ROWS
     assert [row.row for row in manifest.dataset.undecodable] == [UNDECODABLE]
@@ -100,7 +102,7 @@ def test_without_a_manifest_the_hint_names_the_command(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_another_profile_or_wire_is_refused(
-    plan: Plan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert open_manifest(plan.place) == manifest
     other = Workplace(plan.place.cache_dir, "reference")
@@ -128,7 +130,9 @@ def test_another_manifest_than_the_pinned_one_is_refused(
         require_pinned(manifest)
 
 
-def test_what_is_as_it_was_passes_with_sampled_and_with_all_rows(plan: Plan, manifest: Manifest) -> None:
+def test_what_is_as_it_was_passes_with_sampled_and_with_all_rows(
+    plan: BootstrapPlan, manifest: Manifest
+) -> None:
     assert "3 files unchanged" in check_holdings(plan.place, manifest)
     told: list[tuple[int, int]] = []
     said = check_holdings(plan.place, manifest, paranoid=True, progress=lambda *p: told.append(p))
@@ -136,7 +140,7 @@ def test_what_is_as_it_was_passes_with_sampled_and_with_all_rows(plan: Plan, man
     assert told[-1] == (3 * ROWS, 3 * ROWS)
 
 
-def test_a_file_damaged_with_its_date_kept_is_refused(plan: Plan, manifest: Manifest) -> None:
+def test_a_file_damaged_with_its_date_kept_is_refused(plan: BootstrapPlan, manifest: Manifest) -> None:
     flip_bit(file_of(plan, NAMES[2]), 40)
     with pytest.raises(DigestMismatch, match=NAMES[2].rpartition("/")[2]) as caught:
         check_holdings(plan.place, manifest)
@@ -145,7 +149,7 @@ def test_a_file_damaged_with_its_date_kept_is_refused(plan: Plan, manifest: Mani
 
 
 def test_damage_that_no_stat_shows_is_found_by_the_row_or_by_paranoia(
-    plan: Plan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that rots: bytes change and the file system knows nothing of it."""
     path = file_of(plan, NAMES[1])
@@ -164,19 +168,23 @@ def test_damage_that_no_stat_shows_is_found_by_the_row_or_by_paranoia(
         check_holdings(plan.place, manifest, paranoid=True)
 
 
-def test_an_undecodable_row_is_as_good_as_any_when_it_is_sampled(plan: Plan, manifest: Manifest) -> None:
+def test_an_undecodable_row_is_as_good_as_any_when_it_is_sampled(
+    plan: BootstrapPlan, manifest: Manifest
+) -> None:
     assert "1 of 15 rows decoded" in check_holdings(plan.place, manifest, draw=lambda _: UNDECODABLE)
 
 
 def test_another_decoder_is_refused_by_name(
-    plan: Plan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "decoder_versions", lambda: {"jpeg": "x", "pillow": "0.1"})
     with pytest.raises(DigestMismatch, match=r"its decoder: expected jpeg .*, got jpeg x, pillow 0\.1"):
         check_holdings(plan.place, manifest)
 
 
-def test_records_of_another_data_set_are_refused(plan: Plan, manifest: Manifest, tmp_path: Path) -> None:
+def test_records_of_another_data_set_are_refused(
+    plan: BootstrapPlan, manifest: Manifest, tmp_path: Path
+) -> None:
     dataset = manifest.dataset.model_copy(update={"root": "00" * 32})
     with pytest.raises(DigestMismatch, match="root " + "00" * 32):
         check_holdings(plan.place, manifest.model_copy(update={"dataset": dataset}))
@@ -187,13 +195,13 @@ def test_records_of_another_data_set_are_refused(plan: Plan, manifest: Manifest,
         check_holdings(Workplace(tmp_path / "empty", "imagenet100"), manifest)
 
 
-def test_another_number_of_rows_than_pinned_makes_no_manifest(plan: Plan) -> None:
+def test_another_number_of_rows_than_pinned_makes_no_manifest(plan: BootstrapPlan) -> None:
     assert plan.pins is not None
     pins = json.loads(plan.pins.read_text())
     pins["dataset"]["rows"] = 126_689
     plan.pins.write_text(json.dumps(pins))
     with pytest.raises(Exception, match="15 rows; pinned are 126689"):
-        finish(Plan(plan.place, plan.pins))
+        finish(BootstrapPlan(plan.place, plan.pins))
 
 
 def test_the_model_must_be_the_manifest_s(manifest: Manifest) -> None:

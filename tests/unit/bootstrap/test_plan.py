@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from perturbnet.bootstrap import fingerprint, workflow
-from perturbnet.bootstrap.plan import Plan, forget_untrue, is_complete, plan_from
+from perturbnet.bootstrap.plan import BootstrapPlan, forget_untrue, is_complete, plan_from
 from perturbnet.bootstrap.progress import take_standing, telling_rows
 from perturbnet.bootstrap.records import leaves_of
 from perturbnet.errors import ConfigError, DigestMismatch
 from tests.support.bootstrap.prepared import NAMES, ROWS, WEIGHTS, file_of, prepare
 from tests.support.damage import flip_bit
 
-Pick = Callable[[Plan], Path]
+Pick = Callable[[BootstrapPlan], Path]
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> BootstrapPlan:
     return prepare(tmp_path)
 
 
@@ -42,20 +42,20 @@ FILES: dict[str, Pick] = {
 }
 
 
-def test_what_was_prepared_is_complete_and_nothing_is_forgotten(plan: Plan) -> None:
+def test_what_was_prepared_is_complete_and_nothing_is_forgotten(plan: BootstrapPlan) -> None:
     assert is_complete(plan)
     assert forget_untrue(plan) == []
     assert is_complete(plan)
 
 
 @pytest.mark.parametrize("pick", (RECORDS | FILES).values(), ids=(RECORDS | FILES).keys())
-def test_whatever_is_deleted_is_noticed(plan: Plan, pick: Pick) -> None:
+def test_whatever_is_deleted_is_noticed(plan: BootstrapPlan, pick: Pick) -> None:
     pick(plan).unlink()
     assert not is_complete(plan)
 
 
 @pytest.mark.parametrize("pick", FILES.values(), ids=FILES.keys())
-def test_a_file_damaged_with_its_date_kept_is_noticed_and_named(plan: Plan, pick: Pick) -> None:
+def test_a_file_damaged_with_its_date_kept_is_noticed_and_named(plan: BootstrapPlan, pick: Pick) -> None:
     flip_bit(pick(plan), 5)
     assert not is_complete(plan)
     said = forget_untrue(plan)
@@ -64,7 +64,7 @@ def test_a_file_damaged_with_its_date_kept_is_noticed_and_named(plan: Plan, pick
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.999])
 @pytest.mark.parametrize("name", ["leaves of a part", "leaves", "manifest", "page"])
-def test_one_bit_anywhere_in_what_is_derived_is_noticed(plan: Plan, name: str, share: float) -> None:
+def test_one_bit_anywhere_in_what_is_derived_is_noticed(plan: BootstrapPlan, name: str, share: float) -> None:
     path = RECORDS[name](plan)
     flip_bit(path, int(share * path.stat().st_size))
     assert not is_complete(plan)
@@ -75,13 +75,13 @@ def test_one_bit_anywhere_in_what_is_derived_is_noticed(plan: Plan, name: str, s
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"parts": [1]}'])
-def test_a_record_that_is_something_else_is_forgotten(plan: Plan, name: str, text: str) -> None:
+def test_a_record_that_is_something_else_is_forgotten(plan: BootstrapPlan, name: str, text: str) -> None:
     RECORDS[name](plan).write_text(text)
     assert not is_complete(plan)
     assert forget_untrue(plan)
 
 
-def test_with_a_damaged_shard_goes_what_says_that_it_is_in_place_and_no_other(plan: Plan) -> None:
+def test_with_a_damaged_shard_goes_what_says_that_it_is_in_place_and_no_other(plan: BootstrapPlan) -> None:
     flip_bit(file_of(plan, NAMES[1]), 50)
     forget_untrue(plan)
     present = [plan.place.fetched(name).exists() and plan.place.part(name).exists() for name in NAMES]
@@ -90,14 +90,14 @@ def test_with_a_damaged_shard_goes_what_says_that_it_is_in_place_and_no_other(pl
 
 
 @pytest.mark.parametrize("name", ["fetched", "part", "leaves of a part"])
-def test_without_a_part_the_whole_is_made_again(plan: Plan, name: str) -> None:
+def test_without_a_part_the_whole_is_made_again(plan: BootstrapPlan, name: str) -> None:
     RECORDS[name](plan).unlink()
     forget_untrue(plan)
     assert not plan.place.fingerprint.exists()
 
 
 def test_another_decoder_forgets_the_parts_and_keeps_the_files(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "decoder_versions", lambda: {"jpeg": "another", "pillow": "0"})
     said = forget_untrue(plan)
@@ -106,12 +106,12 @@ def test_another_decoder_forgets_the_parts_and_keeps_the_files(
     assert all(file_of(plan, name).exists() for name in NAMES)
 
 
-def test_pins_that_change_forget_the_list(plan: Plan) -> None:
+def test_pins_that_change_forget_the_list(plan: BootstrapPlan) -> None:
     assert plan.pins is not None
     pins = json.loads(plan.pins.read_text())
     pins["dataset"]["revision"] = "9" * 40
     plan.pins.write_text(json.dumps(pins))
-    changed = Plan(plan.place, plan.pins)
+    changed = BootstrapPlan(plan.place, plan.pins)
     assert not is_complete(changed)
     assert any("9" * 40 in sentence for sentence in forget_untrue(changed))
     assert not plan.place.listing.exists()
@@ -119,7 +119,7 @@ def test_pins_that_change_forget_the_list(plan: Plan) -> None:
 
 
 def test_rows_that_rot_without_a_trace_are_refused_by_name(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in NAMES:
         path = file_of(plan, name)
@@ -131,7 +131,7 @@ def test_rows_that_rot_without_a_trace_are_refused_by_name(
         forget_untrue(plan)
 
 
-def test_paranoid_hashes_what_looks_unchanged(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paranoid_hashes_what_looks_unchanged(plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     flip_bit(file_of(plan, NAMES[0]), 50)
     record = json.loads(plan.place.part(NAMES[0]).read_text())
     found = file_of(plan, NAMES[0]).stat()
@@ -152,7 +152,7 @@ def test_the_configuration_wins_over_the_environment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("argument", ["-n", "-np", "--dry-run", "--lint", "--report=a", "--summary", "--dag"])
 def test_who_only_looks_takes_no_lock_and_forgets_nothing(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, argument: str
+    plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch, argument: str
 ) -> None:
     monkeypatch.setenv("PERTURB_CACHE_DIR", str(plan.place.cache_dir))
     config = {"profile": "imagenet100", "pins": str(plan.pins)}
@@ -166,7 +166,7 @@ def test_who_only_looks_takes_no_lock_and_forgets_nothing(
     assert not plan.place.model.exists()
 
 
-def test_how_far_it_is_shows_on_the_disk(plan: Plan) -> None:
+def test_how_far_it_is_shows_on_the_disk(plan: BootstrapPlan) -> None:
     standing = take_standing(plan)
     assert (standing.rows_done, standing.rows_total) == (3 * ROWS, 3 * ROWS)
     assert standing.bytes_done == standing.bytes_total > 0

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from perturbnet.bootstrap import running
 from perturbnet.bootstrap.manifest import read_manifest
-from perturbnet.bootstrap.plan import Plan
-from perturbnet.bootstrap.progress import Standing
+from perturbnet.bootstrap.plan import BootstrapPlan
+from perturbnet.bootstrap.progress import BootstrapStatus
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.bootstrap.running import command_of, ensure, find_snakefile, run_workflow
 from perturbnet.cli import main
@@ -42,11 +42,13 @@ def script(text: str, code: int) -> list[str]:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return Plan(Workplace(tmp_path, "reference"))
+def plan(tmp_path: Path) -> BootstrapPlan:
+    return BootstrapPlan(Workplace(tmp_path, "reference"))
 
 
-def test_it_runs_the_rules_beside_the_package_in_a_folder_of_the_cache(plan: Plan, tmp_path: Path) -> None:
+def test_it_runs_the_rules_beside_the_package_in_a_folder_of_the_cache(
+    plan: BootstrapPlan, tmp_path: Path
+) -> None:
     command = command_of(plan, ["bootstrap"], cores=None, paranoid=True)
     assert command[command.index("--snakefile") + 1] == str(find_snakefile())
     assert command[command.index("--directory") + 1] == str(tmp_path / "bootstrap" / "reference")
@@ -68,9 +70,9 @@ def test_an_installation_without_the_workflow_is_named(
 
 
 def test_a_failure_is_what_the_failed_steps_said_each_once(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[Standing] = []
+    shown: list[BootstrapStatus] = []
     monkeypatch.setattr(running, "command_of", lambda *_, **__: script(FAILED, 1))
     with pytest.raises(ArtifactError) as caught:
         run_workflow(plan, show=lambda standing, _: shown.append(standing))
@@ -80,7 +82,7 @@ def test_a_failure_is_what_the_failed_steps_said_each_once(
 
 
 def test_a_failure_without_a_step_shows_the_end_of_the_log(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: BootstrapPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         running, "command_of", lambda *_, **__: script("WorkflowError:\nno such profile\n", 1)

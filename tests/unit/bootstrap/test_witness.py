@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.bootstrap import witness
-from perturbnet.bootstrap.witness import Witness, read_witness, require_unchanged, witness_file
+from perturbnet.bootstrap.witness import FileWitness, read_witness, require_unchanged, witness_file
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch
 
 
@@ -74,4 +74,4 @@ def test_it_is_read_back_and_anything_else_is_refused(file: Path) -> None:
     for stated in broken:
         with pytest.raises(ArtifactError, match="here"):
             read_witness(stated, "here")
-    assert isinstance(seen, Witness)
+    assert isinstance(seen, FileWitness)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from perturbnet.certificate.envelope import Certificate, Statement, sign_statement
-from perturbnet.certificate.findings import Line, Outcome, Report
+from perturbnet.certificate.findings import StepOutcome, StepResult, VerificationReport
 from perturbnet.certificate.issuing import issue_certificate
 from perturbnet.certificate.verification import Reader, leaf_of, verify_certificate
 from perturbnet.ledger import Leaf
@@ -30,7 +30,7 @@ class World:
     certificate: Certificate
     anchor: Anchor  # pins all of it
 
-    def verify(self, certificate: Certificate | bytes | None = None, **reader: Any) -> Report:
+    def verify(self, certificate: Certificate | bytes | None = None, **reader: Any) -> VerificationReport:
         """Verify it, or another one, with everything at hand but what `reader` replaces."""
         given = self.certificate if certificate is None else certificate
         data = given if isinstance(given, bytes) else given.data
@@ -58,8 +58,8 @@ class World:
         return publish(leaves, folder, self.honest.blobs.folder), anchor_of(leaves)
 
 
-def refusals(report: Report) -> list[Line]:
-    return [line for line in report.lines if line.outcome is Outcome.REFUSED]
+def refusals(report: VerificationReport) -> list[StepResult]:
+    return [line for line in report.lines if line.outcome is StepOutcome.REFUSED]
 
 
 @pytest.fixture(scope="session")

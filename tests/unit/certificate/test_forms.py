@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from msgspec import structs
 
-from perturbnet.audit.findings import Step
+from perturbnet.audit.findings import AuditStep
 from perturbnet.certificate.cyclonedx import render_model_card
 from perturbnet.certificate.envelope import (
     MAX_CERTIFICATE_BYTES,
@@ -100,9 +100,9 @@ def test_an_auditor_looks_at_the_leaf(world: World) -> None:
     assert report.findings == []
     assert sum(count for what, count in report.attested.items() if what.startswith("certificates")) == 1
     leaves[-1] = structs.replace(leaves[-1], subject="33" * 32)
-    only(world.honest.audit(leaves), Step.SEQUENCE, len(leaves) - 1, "subject")
+    only(world.honest.audit(leaves), AuditStep.SEQUENCE, len(leaves) - 1, "subject")
     leaves[-1] = structs.replace(world.leaves[-1], until=len(leaves))
-    only(world.honest.audit(leaves), Step.SEQUENCE, len(leaves) - 1, "until")
+    only(world.honest.audit(leaves), AuditStep.SEQUENCE, len(leaves) - 1, "until")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from bittensor import sp_core
 
-from perturbnet.chain import Chain, LocalChain, Rules
+from perturbnet.chain import Chain, ChainRules, LocalChain
 from perturbnet.chain.bittensor import BittensorChain
 from perturbnet.errors import ChainRejected
 from perturbnet.wire.keys import Keypair
@@ -18,7 +18,7 @@ from tests.support.substrate import SubstrateTwin, record_timelock
 
 NETUID = 4
 STAKE = 10**12
-OPEN = Rules(
+OPEN = ChainRules(
     commit_reveal_enabled=False, tempo=20, weights_rate_limit=10, immunity_period=5, loopback_allowed=False
 )
 SEALED = replace(OPEN, commit_reveal_enabled=True)
@@ -57,7 +57,7 @@ async def validator_and_miners(net: Net, miners: int = 2) -> None:
         await net.register(number)
 
 
-MakeNet = Callable[[Rules], Awaitable[Net]]
+MakeNet = Callable[[ChainRules], Awaitable[Net]]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def make_net(
     made: list[Chain] = []
     monkeypatch.setenv("BTCLI_TOKEN_SYMBOLS_CACHE", str(tmp_path / "symbols.json"))
 
-    async def make(rules: Rules) -> Net:
+    async def make(rules: ChainRules) -> Net:
         local = LocalChain.create(tmp_path / "chain.db", NETUID, rules=rules, block_time_ms=0)
         await local.advance(1)
         if request.param == "local":

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from perturbnet.chain import Effect, Rules, reconcile_weights, to_u16
+from perturbnet.chain import ChainRules, Effect, reconcile_weights, to_u16
 from tests.unit.chain.conftest import (
     OPEN,
     SEALED,
@@ -107,7 +107,7 @@ async def test_a_neuron_without_permit_may_weight_itself(make_net: MakeNet) -> N
 
 
 @pytest.mark.parametrize("rules", [OPEN, SEALED])
-async def test_too_little_stake(make_net: MakeNet, rules: Rules) -> None:
+async def test_too_little_stake(make_net: MakeNet, rules: ChainRules) -> None:
     net = await make_net(replace(rules, min_stake_rao=STAKE + 1))
     await validator_and_miners(net)
     await net.local.advance(20)

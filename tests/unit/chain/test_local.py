@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.chain import LocalChain, Rules
+from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.chain.rules import epoch_of
 from perturbnet.chain.runtime import DOMAIN
 from perturbnet.errors import ConfigError
@@ -159,7 +159,7 @@ async def test_what_is_no_address_is_not_registered(chain: LocalChain) -> None:
 
 
 async def test_a_full_subnet_of_immune_neurons_replaces_one_of_them(path: Path) -> None:
-    rules = Rules(max_uids=2, immunity_period=1000)
+    rules = ChainRules(max_uids=2, immunity_period=1000)
     chain = LocalChain.create(path, NETUID, rules=rules, block_time_ms=0)
     for number in (1, 2, 3):
         await chain.register(keypair(number).ss58_address, COLDKEY)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.chain import ChainFileCorrupt, LocalChain, Rules
+from perturbnet.chain import ChainFileCorrupt, ChainRules, LocalChain
 from perturbnet.chain import store as store_module
 from perturbnet.errors import ChainError, ChainUnavailable, ConfigError
 from tests.unit.chain.conftest import COLDKEY, NETUID, content, keypair
@@ -177,4 +177,4 @@ def test_absurd_settings(path: Path, netuid: int, block_time_ms: int) -> None:
 )
 def test_absurd_rules(rules: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(rules))):
-        Rules(**rules)  # type: ignore[arg-type]
+        ChainRules(**rules)  # type: ignore[arg-type]

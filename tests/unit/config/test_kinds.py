@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perturbnet.config import registry
-from perturbnet.config.kinds import Address, Choice, Flag, Integer, Kind, Location, Number, Text
+from perturbnet.config.kinds import Choice, Flag, Integer, IpAddress, Kind, Location, Number, Text
 
 KINDS: list[Kind] = [
     Integer(-5, 70),
@@ -21,7 +21,7 @@ KINDS: list[Kind] = [
     Text(),
     Choice(("a", "b")),
     Location(),
-    Address(),
+    IpAddress(),
     *[setting.kind for setting in registry()],
 ]
 
@@ -83,7 +83,7 @@ def test_flag_refuses(text: str) -> None:
 
 @given(st.ip_addresses())
 def test_address_takes_every_address(address: IPv4Address | IPv6Address) -> None:
-    assert Address().parse(str(address)) == str(address)
+    assert IpAddress().parse(str(address)) == str(address)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_address_takes_every_address(address: IPv4Address | IPv6Address) -> None
 )
 def test_address_refuses(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text is only the value
-        Address().parse(text)
+        IpAddress().parse(text)
 
 
 def test_location() -> None:

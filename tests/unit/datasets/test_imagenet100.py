@@ -12,7 +12,7 @@ from PIL import Image
 
 from perturbnet.classifier.labels import imagenet100_classes, imagenet_labels
 from perturbnet.datasets import imagenet100, open_source
-from perturbnet.datasets.imagenet100 import Snapshot, open_snapshot, pinned_snapshot
+from perturbnet.datasets.imagenet100 import ShardFiles, open_snapshot, pinned_snapshot
 from perturbnet.datasets.tables import write_table
 from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
 
@@ -20,7 +20,7 @@ PINNED = pinned_snapshot()
 REVISION = PINNED.revision
 FOLDER = "datasets--clane9--imagenet-100"
 NAMES = tuple(known.text for known in imagenet100_classes())
-SMALL = Snapshot(PINNED.repository, REVISION, "train", 7)
+SMALL = ShardFiles(PINNED.repository, REVISION, "train", 7)
 
 
 def stored(kind: str, mode: str, level: int) -> bytes:
@@ -62,7 +62,7 @@ def hub(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-def reopen(hub: Path, snapshot: Snapshot = SMALL) -> imagenet100.SnapshotSource:
+def reopen(hub: Path, snapshot: ShardFiles = SMALL) -> imagenet100.SnapshotSource:
     return open_snapshot(snapshot, [hub])
 
 
@@ -191,6 +191,6 @@ def test_the_door_opens_only_the_train_split(tmp_path: Path) -> None:
 
 
 def test_the_pinned_revision_and_size() -> None:
-    assert pinned_snapshot() == Snapshot(
+    assert pinned_snapshot() == ShardFiles(
         "clane9/imagenet-100", "0519dc2f402a3a18c6e57f7913db059215eee25b", "train", 126_689
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.chain import Chain, LocalChain, Rules
+from perturbnet.chain import Chain, ChainRules, LocalChain
 from perturbnet.config import Settings, load_settings
-from perturbnet.doctor import CHECKS, Finding, Patient
+from perturbnet.doctor import CHECKS, CheckResult, Patient
 from perturbnet.doctor.facts import ClockState, Machine
 from perturbnet.wire.keys import Wallet, create_wallet
 
@@ -54,7 +54,7 @@ class Ward:
             connect=self._connect,
         )
 
-    def find(self, name: str, role: str = "validator", **more: str) -> Finding:
+    def find(self, name: str, role: str = "validator", **more: str) -> CheckResult:
         """What one check finds."""
         check = next(check for check in CHECKS if check.name == name)
         return check.examine(self.patient(role, **more))
@@ -66,7 +66,7 @@ class Ward:
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Ward:
-    rules = Rules(commit_reveal_enabled=True, tempo=100, reveal_period_epochs=1, weights_version=2)
+    rules = ChainRules(commit_reveal_enabled=True, tempo=100, reveal_period_epochs=1, weights_version=2)
     chain = LocalChain.create(tmp_path / "chain.sqlite", netuid=1, rules=rules, block_time_ms=0)
     wallets = {
         role: create_wallet(tmp_path / "wallets", role, "default", seed=role)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.doctor import Outcome
+from perturbnet.doctor import CheckOutcome
 from perturbnet.doctor.facts import ClockState, read_clock, read_machine
 from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
@@ -19,7 +19,7 @@ from tests.support.bootstrap.prepared import prepare
 from tests.support.overview.samples import OVERVIEW
 from tests.unit.doctor.conftest import GB, GOOD, Ward, bigger
 
-OK, LOOK, BAD, UNKNOWN = Outcome.OK, Outcome.LOOK, Outcome.BAD, Outcome.UNKNOWN
+OK, LOOK, BAD, UNKNOWN = CheckOutcome.OK, CheckOutcome.LOOK, CheckOutcome.BAD, CheckOutcome.UNKNOWN
 
 
 def free_port() -> int:
@@ -75,7 +75,7 @@ def test_open_files(ward: Ward) -> None:
         ("cuda", [("GT 710", 2 * GB)], LOOK),
     ],
 )
-def test_gpu(ward: Ward, device: str, gpus: list[tuple[str, int]], outcome: Outcome) -> None:
+def test_gpu(ward: Ward, device: str, gpus: list[tuple[str, int]], outcome: CheckOutcome) -> None:
     ward.gpus = gpus
     assert ward.find("gpu", PERTURB_DEVICE=device).outcome is outcome
 
@@ -93,7 +93,7 @@ def test_the_reference_profile_needs_no_gpu(ward: Ward) -> None:
         (None, UNKNOWN),
     ],
 )
-def test_clock(ward: Ward, clock: ClockState | None, outcome: Outcome) -> None:
+def test_clock(ward: Ward, clock: ClockState | None, outcome: CheckOutcome) -> None:
     ward.machine = bigger(GOOD, clock=clock)
     assert ward.find("clock").outcome is outcome
 

@@ -9,11 +9,11 @@ import pytest
 
 from perturbnet.chain import Chain
 from perturbnet.config import Settings
-from perturbnet.doctor import CHECKS, Outcome, examine
+from perturbnet.doctor import CHECKS, CheckOutcome, examine
 from perturbnet.errors import ChainTimeout
 from tests.unit.doctor.conftest import Ward
 
-OK, LOOK, BAD, UNKNOWN = Outcome.OK, Outcome.LOOK, Outcome.BAD, Outcome.UNKNOWN
+OK, LOOK, BAD, UNKNOWN = CheckOutcome.OK, CheckOutcome.LOOK, CheckOutcome.BAD, CheckOutcome.UNKNOWN
 
 
 def test_settings_that_a_live_network_needs(ward: Ward) -> None:
@@ -76,7 +76,7 @@ def test_stake(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize(("version", "outcome"), [("1", BAD), ("2", OK), ("3", OK)])
-def test_the_version_of_the_rules(ward: Ward, version: str, outcome: Outcome) -> None:
+def test_the_version_of_the_rules(ward: Ward, version: str, outcome: CheckOutcome) -> None:
     assert ward.find("rules", PERTURB_RULES_VERSION=version).outcome is outcome
 
 
@@ -91,7 +91,7 @@ def test_the_version_of_the_rules(ward: Ward, version: str, outcome: Outcome) ->
         ("validator", "2", OK),
     ],
 )
-def test_time_to_search(ward: Ward, role: str, timeout_s: str, outcome: Outcome) -> None:
+def test_time_to_search(ward: Ward, role: str, timeout_s: str, outcome: CheckOutcome) -> None:
     found = ward.find("time", role, PERTURB_TIMEOUT_SECONDS=timeout_s)
     assert found.outcome is outcome
     assert f"of a time-out of {timeout_s} s (PERTURB_TIMEOUT_SECONDS) a miner keeps 1 s" in found.found

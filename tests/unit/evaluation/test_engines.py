@@ -12,7 +12,7 @@ import torch
 from perturbnet.classifier.oracle import FloatOracle
 from perturbnet.classifier.weights import reference_weights
 from perturbnet.errors import DigestMismatch, ModelError
-from perturbnet.evaluation.engines import Judged, PlainEngine, open_network
+from perturbnet.evaluation.engines import PlainClassification, PlainEngine, open_network
 from perturbnet.evaluation.networks import Choices, Network, describe_network
 from perturbnet.evaluation.weights_files import HubAccess, find_weights
 from perturbnet.rules.classification import CANONICAL, Engine
@@ -29,7 +29,7 @@ def network_of(folder: Path, name: str, choices: Choices | None = None) -> Netwo
     return describe_network(find_weights(str(path), None, HubAccess()), choices or Choices(size=64), [])
 
 
-def open_one(folder: Path, name: str, choices: Choices | None = None) -> Judged:
+def open_one(folder: Path, name: str, choices: Choices | None = None) -> PlainClassification:
     return open_network(network_of(folder, name, choices), folder, device="cpu")
 
 

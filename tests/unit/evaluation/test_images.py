@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perturbnet.errors import DatasetError, DigestMismatch, LedgerError
-from perturbnet.evaluation.images import FolderSource, Images, Wish, open_images, record_images
+from perturbnet.evaluation.images import FolderSource, ImageOptions, Images, open_images, record_images
 from perturbnet.evaluation.networks import class_finder, no_class
 from perturbnet.evaluation.scanning import Candidate, choose, fit
 from tests.support.evaluation.pictures import write_folder, write_hostile, write_picture
@@ -22,7 +22,7 @@ CLASSES = ("heron", "otter", "lynx")
 def record(
     out: Path,
     folder: Path,
-    wish: Wish | None = None,
+    wish: ImageOptions | None = None,
     *,
     classes: tuple[str, ...] = CLASSES,
     labelled: bool = True,
@@ -31,7 +31,7 @@ def record(
     return record_images(
         out,
         folder,
-        wish or Wish(),
+        wish or ImageOptions(),
         classes=classes,
         label_of=class_finder(classes) if labelled else no_class,
         progress=lambda _done, _of: None,
@@ -92,9 +92,15 @@ def test_a_folder_that_is_no_class_is_refused_before_anything_is_read(tmp_path: 
 
 @pytest.mark.parametrize(
     ("wish", "named"),
-    [(Wish(limit=2), "--limit"), (Wish(seed="b"), "--seed"), (Wish(longest_side=40), "--longest-side")],
+    [
+        (ImageOptions(limit=2), "--limit"),
+        (ImageOptions(seed="b"), "--seed"),
+        (ImageOptions(longest_side=40), "--longest-side"),
+    ],
 )
-def test_another_wish_in_the_same_folder_is_refused_by_name(tmp_path: Path, wish: Wish, named: str) -> None:
+def test_another_wish_in_the_same_folder_is_refused_by_name(
+    tmp_path: Path, wish: ImageOptions, named: str
+) -> None:
     folder = write_folder(tmp_path / "in")
     record(tmp_path / "out", folder)
     with pytest.raises(LedgerError, match=named):
@@ -153,7 +159,7 @@ def test_half_the_size_is_the_rounded_mean_of_four(rows: int, columns: int) -> N
 
 def test_large_pictures_are_made_smaller_before_they_are_judged(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "wide.png", "wide", height=60, width=200)
-    images = record(tmp_path / "out", tmp_path / "in", Wish(longest_side=120))
+    images = record(tmp_path / "out", tmp_path / "in", ImageOptions(longest_side=120))
     assert FolderSource(images, tmp_path / "in").read(0).pixels.shape == (36, 120, 3)
 
 

@@ -9,35 +9,35 @@ import pytest
 
 from perturbnet.config import load_settings
 from perturbnet.errors import ConfigError, LedgerError
-from perturbnet.evaluation.attackers import Budget, open_attackers
-from perturbnet.evaluation.plan import Plan, read_plan, record_plan
-from perturbnet.evaluation.run import Request, open_evaluation, prepare
+from perturbnet.evaluation.attackers import SearchBudget, open_attackers
+from perturbnet.evaluation.plan import EvaluationPlan, read_plan, record_plan
+from perturbnet.evaluation.run import EvaluationRequest, open_evaluation, prepare
 from perturbnet.evaluation.session import offline_settings
 from tests.support.evaluation.pictures import write_folder, write_weights
 
 FACTS: dict[str, str | int] = {"format": 1, "engine": "float64", "clock": "wall"}
 
 
-def request(tmp_path: Path, out: Path, **settings: str) -> Request:
-    return Request(
+def request(tmp_path: Path, out: Path, **settings: str) -> EvaluationRequest:
+    return EvaluationRequest(
         model=str(write_weights(tmp_path / "w.safetensors", "test_vit")),
         images=write_folder(tmp_path / "in", count=1, classes=("0", "1")),
         out=out,
         settings=load_settings({}, overrides={**offline_settings("1", freshness=False), **settings}).settings,
         attacks=["exchange"],
-        budget=Budget(1.0, virtual=True),
+        budget=SearchBudget(1.0, virtual=True),
     )
 
 
 def test_a_plan_is_found_again_and_another_is_refused_by_name(tmp_path: Path) -> None:
-    record_plan(tmp_path, Plan(FACTS), tmp_path / "in")
-    record_plan(tmp_path, Plan(dict(reversed(FACTS.items()))), tmp_path / "in")
+    record_plan(tmp_path, EvaluationPlan(FACTS), tmp_path / "in")
+    record_plan(tmp_path, EvaluationPlan(dict(reversed(FACTS.items()))), tmp_path / "in")
     assert read_plan(tmp_path).plan.facts == FACTS
     assert read_plan(tmp_path).images == (tmp_path / "in").resolve()
     with pytest.raises(LedgerError, match="clock is 'wall' there, 'virtual' here"):
-        record_plan(tmp_path, Plan({**FACTS, "clock": "virtual"}), tmp_path / "in")
+        record_plan(tmp_path, EvaluationPlan({**FACTS, "clock": "virtual"}), tmp_path / "in")
     with pytest.raises(LedgerError, match="seed is None there"):
-        record_plan(tmp_path, Plan({**FACTS, "seed": ""}), tmp_path / "in")
+        record_plan(tmp_path, EvaluationPlan({**FACTS, "seed": ""}), tmp_path / "in")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"plan": {"format": 9}, "images_at": "x"})])

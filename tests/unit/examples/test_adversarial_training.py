@@ -16,7 +16,7 @@ from safetensors.torch import save
 import perturbnet
 from examples import adversarial_training as example
 from perturbnet.adversarial_dataset.loading import Example
-from perturbnet.attack_comparison.robust_accuracy import Standing
+from perturbnet.attack_comparison.robust_accuracy import RobustAccuracy
 from perturbnet.classifier.architecture import build_reference
 from perturbnet.classifier.labels import REFERENCE_LABELS
 from tests.support.fakes import texture
@@ -120,7 +120,7 @@ def test_a_trained_file_is_kept_only_for_the_same_recipe(tmp_path: Path) -> None
 
 
 def test_the_score_counts_every_image() -> None:
-    standings = [Standing(0, 0, {}, 0), Standing(1, 1, {"pgd": 1}, 900_000_000)]
+    standings = [RobustAccuracy(0, 0, {}, 0), RobustAccuracy(1, 1, {"pgd": 1}, 900_000_000)]
     assert example.mean_score(standings) == 0.45
 
 

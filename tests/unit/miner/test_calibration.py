@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from perturbnet.classifier.oracle import Floats, MarginQuestion
-from perturbnet.miner.calibration import MOST_IMAGES, PASS_LIMIT_S, SHAPE, Costs, measure_costs
+from perturbnet.miner.calibration import MOST_IMAGES, PASS_LIMIT_S, SHAPE, MeasuredCosts, measure_costs
 from tests.support.fakes import BlockEngine, VirtualClock
 from tests.support.miner.worlds import JointOracle
 
@@ -32,7 +32,7 @@ class OutOfMemoryError(RuntimeError):
     """Named like torch's."""
 
 
-def measure(price: Callable[[int], float]) -> tuple[Costs, Priced]:
+def measure(price: Callable[[int], float]) -> tuple[MeasuredCosts, Priced]:
     clock = VirtualClock()
     oracle = Priced(clock, price)
     return measure_costs(oracle, BlockEngine(), clock), oracle
@@ -85,7 +85,7 @@ def test_one_slow_try_does_not_count() -> None:
 
 
 def test_verifying_costs_in_proportion_to_the_image() -> None:
-    costs = Costs(0.1, 0.3, 1, 0.3, verdict_s=2.0, answer_s=0.2)
+    costs = MeasuredCosts(0.1, 0.3, 1, 0.3, verdict_s=2.0, answer_s=0.2)
     assert costs.verify_s(math.prod(SHAPE)) == pytest.approx(2.2)
     assert costs.verify_s(0) == pytest.approx(2.0)
     assert costs.to_json()["images_per_pass"] == 1

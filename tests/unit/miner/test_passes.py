@@ -11,7 +11,7 @@ import pytest
 
 from perturbnet.classifier.oracle import Floats
 from perturbnet.errors import AttackError
-from perturbnet.miner.passes import Client, ModelThread, SharedEngine, SharedOracle
+from perturbnet.miner.passes import ModelThread, PassClient, SharedEngine, SharedOracle
 from perturbnet.wire.images import Pixels
 from tests.support.fakes import BlockEngine, texture
 from tests.support.miner.worlds import CLEAN, JointOracle
@@ -63,7 +63,7 @@ def wait_for(thread: ModelThread, questions: int) -> None:
 
 def test_answers_are_those_of_the_oracle_and_the_engine(engine: BlockEngine) -> None:
     thread = ModelThread(JointOracle(engine), engine, images_per_pass=2)
-    client = Client(1.0, never)
+    client = PassClient(1.0, never)
     shared, alone = SharedOracle(thread, client), JointOracle(engine)
     batch = np.stack([CLEAN, CLEAN ^ np.uint8(3), CLEAN ^ np.uint8(9)])
     labels = np.array([0, 1, 3])
@@ -79,7 +79,7 @@ def test_answers_are_those_of_the_oracle_and_the_engine(engine: BlockEngine) -> 
 
 
 def test_the_one_that_has_had_least_goes_first_and_a_newcomer_starts_level(held: ModelThread) -> None:
-    many, few, late = Client(9.0, never), Client(9.0, never), Client(1.0, never)
+    many, few, late = PassClient(9.0, never), PassClient(9.0, never), PassClient(1.0, never)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(held.logits, many, np.stack([CLEAN] * 4))
         assert oracle_of(held).begun.wait(5)
@@ -92,12 +92,12 @@ def test_the_one_that_has_had_least_goes_first_and_a_newcomer_starts_level(held:
             one.result(5)
     assert oracle_of(held).batches == [[4], [2, 2], [4], [2]]  # the earlier deadline; then who had less
     assert held.joined == 1
-    assert Client(0.0, never).used == 0 < few.used
+    assert PassClient(0.0, never).used == 0 < few.used
 
 
 def test_what_a_stopped_search_asked_is_dropped(held: ModelThread) -> None:
     stopped = threading.Event()
-    busy, leaving = Client(1.0, never), Client(1.0, stopped.is_set)
+    busy, leaving = PassClient(1.0, never), PassClient(1.0, stopped.is_set)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(held.logits, busy, CLEAN[None])
         assert oracle_of(held).begun.wait(5)
@@ -118,11 +118,11 @@ def test_closing_answers_everybody(engine: BlockEngine) -> None:
     thread = ModelThread(JointOracle(engine), engine)
     thread.close()
     with pytest.raises(AttackError, match="stopped"):
-        thread.logits(Client(1.0, never), CLEAN[None])
+        thread.logits(PassClient(1.0, never), CLEAN[None])
 
 
 def test_no_image_is_a_fault(engine: BlockEngine) -> None:
     thread = ModelThread(JointOracle(engine), engine)
     with pytest.raises(ValueError, match="no image"):
-        thread.logits(Client(1.0, never), CLEAN[None][:0])
+        thread.logits(PassClient(1.0, never), CLEAN[None][:0])
     thread.close()

@@ -12,7 +12,7 @@ from perturbnet.certificate.envelope import Certificate, sign_statement
 from perturbnet.certificate.issuing import issue_certificate
 from perturbnet.certificate.predicate import Predicate
 from perturbnet.errors import OutputError
-from perturbnet.report import Report, Wish, given, make_report, render_certificate, render_report
+from perturbnet.report import Report, ReportOptions, given, make_report, render_certificate, render_report
 from perturbnet.report.certificate import put_beside
 from perturbnet.transparency.bundle import open_bundle
 from tests.support.audit.honest import LOG_KEY, Honest
@@ -29,7 +29,7 @@ def certificate(bundle: Path) -> Certificate:
 @pytest.fixture(scope="module")
 def report(bundle: Path) -> Report:
     with open_bundle(bundle) as opened:
-        return make_report(opened, Wish(), open_pictures=given(None))
+        return make_report(opened, ReportOptions(), open_pictures=given(None))
 
 
 def restate(certificate: Certificate, *, signed: bool = True, **changes: object) -> Certificate:

@@ -19,7 +19,7 @@ from perturbnet.errors import BundleTampered, NoteError, OutputError, Reject
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.report import (
     Report,
-    Wish,
+    ReportOptions,
     encode_summary,
     given,
     make_report,
@@ -39,7 +39,7 @@ from tests.support.report.rounds import Rounds, publish_leaves
 
 def report_of(bundle: Path, source: MemorySource | None, **wish: object) -> Report:
     with open_bundle(bundle) as opened:
-        return make_report(opened, Wish(**wish), open_pictures=given(source), clock=VirtualClock())  # type: ignore[arg-type]
+        return make_report(opened, ReportOptions(**wish), open_pictures=given(source), clock=VirtualClock())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from perturbnet.errors import BundleError, NoteError
 from perturbnet.ledger import Leaf, merkle
 from perturbnet.transparency.checkpoints import Checkpoint, encode_hash, sign_checkpoint
 from perturbnet.transparency.delegation import build_genesis
-from perturbnet.transparency.fraud import Statement, find_conflict, verify_fraud_proof, write_fraud_proof
+from perturbnet.transparency.fraud import FraudStatement, find_conflict, verify_fraud_proof, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.wire import canonical_json
 from perturbnet.wire.keys import Keypair
@@ -27,10 +27,10 @@ def genesis(owner: Keypair = ALICE, key: SigningKey = KEY) -> Leaf:
     return build_genesis(owner, key, network="local", netuid=NETUID, created_ms=1)
 
 
-def statement(leaves: list[bytes], key: SigningKey = KEY, *delegations: Leaf) -> Statement:
+def statement(leaves: list[bytes], key: SigningKey = KEY, *delegations: Leaf) -> FraudStatement:
     """A signed head over some leaves."""
     root = merkle.root(map(merkle.leaf_hash, leaves))
-    return Statement(
+    return FraudStatement(
         sign_checkpoint(Checkpoint(key.name, len(leaves), root), key), delegations or (genesis(ALICE, key),)
     )
 

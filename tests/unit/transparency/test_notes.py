@@ -12,7 +12,7 @@ from perturbnet.errors import NoteError
 from perturbnet.transparency.checkpoints import Checkpoint, parse_checkpoint, sign_checkpoint
 from perturbnet.transparency.notes import (
     MAX_SIGNATURES,
-    Kind,
+    KeyKind,
     Note,
     SigningKey,
     VerifierKey,
@@ -91,7 +91,7 @@ def test_a_witness_signs_the_time_too() -> None:
     log, witness = SigningKey.from_seed("log", bytes(32)), SigningKey.from_seed("witness", b"\1" * 32)
     note = sign_checkpoint(Checkpoint("log", 3, bytes(32)), log)
     both = note.signed_by(witness.cosign(note.text, 1679315147))
-    known = [log.verifier(), witness.verifier(Kind.COSIGNATURE)]
+    known = [log.verifier(), witness.verifier(KeyKind.COSIGNATURE)]
     assert parse_note(both.encode()).verify(known) == known
     assert cosigned_at(both.signatures[1]) == 1679315147
     assert parse_verifier_key(known[1].encode()) == known[1]

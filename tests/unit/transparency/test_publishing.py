@@ -16,7 +16,7 @@ from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.notes import SigningKey, parse_note
 from perturbnet.transparency.places import Folder, Web, open_place, open_target
 from perturbnet.transparency.publishing import (
-    Source,
+    LogSource,
     add_cosignatures,
     publish,
     published_checkpoint,
@@ -116,7 +116,7 @@ def test_an_older_backup_is_refused_and_writes_nothing(published: SignedLog, tmp
         backup.store,
         pytest.raises(LedgerForked, match=r"shows 600 leaves with the root .*; this ledger has 301"),
     ):
-        publish(Source(backup.store, backup.deltas, published.key), published.target, 301)
+        publish(LogSource(backup.store, backup.deltas, published.key), published.target, 301)
     assert sorted(published.target.path.rglob("*")) == names
 
 
@@ -124,7 +124,7 @@ def test_a_fork_of_the_same_length_is_refused(published: SignedLog, tmp_path: Pa
     fork = signed_log(tmp_path / "fork", leaves=500)
     fork.grow(*[skip(number, "another") for number in range(200)])
     with fork.store, pytest.raises(LedgerForked, match="does not begin with them"):
-        publish(Source(fork.store, fork.deltas, published.key), published.target, 700)
+        publish(LogSource(fork.store, fork.deltas, published.key), published.target, 700)
 
 
 def test_another_s_place_is_refused(published: SignedLog, tmp_path: Path) -> None:
@@ -134,7 +134,9 @@ def test_another_s_place_is_refused(published: SignedLog, tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_that_none_of_our_keys_signed_is_refused(published: SignedLog) -> None:
-    stranger = Source(published.store, published.deltas, SigningKey.from_seed(published.key.name, b"\7" * 32))
+    stranger = LogSource(
+        published.store, published.deltas, SigningKey.from_seed(published.key.name, b"\7" * 32)
+    )
     with pytest.raises(LedgerForked, match="that no key of this log signed"):
         published_checkpoint(stranger, published.target)
 

@@ -11,9 +11,9 @@ from perturbnet.ledger import merkle
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.delegation import read_authority
 from perturbnet.transparency.fraud import verify_fraud_proof
-from perturbnet.transparency.notes import Kind, Note, SigningKey, parse_note
+from perturbnet.transparency.notes import KeyKind, Note, SigningKey, parse_note
 from perturbnet.transparency.publishing import publish
-from perturbnet.transparency.witnessing import Request, Witness
+from perturbnet.transparency.witnessing import Witness, WitnessRequest
 from tests.support.fakes import VirtualClock
 from tests.support.ledger.samples import skip
 from tests.support.transparency.logs import SignedLog, signed_log
@@ -25,7 +25,7 @@ def witness(tmp_path: Path) -> Witness:
 
 
 def test_a_witness_cosigns_what_extends(witness: Witness, log: SignedLog) -> None:
-    known = [log.key.verifier(), witness.key.verifier(Kind.COSIGNATURE)]
+    known = [log.key.verifier(), witness.key.verifier(KeyKind.COSIGNATURE)]
     for size in (10, 10, 300, 600):
         publish(log.source, log.target, size)
         with open_bundle(log.target.path) as bundle:
@@ -67,12 +67,12 @@ def test_a_witness_refuses_an_older_state(witness: Witness, log: SignedLog, tmp_
 def test_the_protocol_s_request(witness: Witness, log: SignedLog) -> None:
     authority = read_authority(next(log.store.entries()).leaf, [])
 
-    def request(old: int, new: int, *proof: bytes) -> Request:
-        return Request(old, proof, log.source.sign(new))
+    def request(old: int, new: int, *proof: bytes) -> WitnessRequest:
+        return WitnessRequest(old, proof, log.source.sign(new))
 
     proof = merkle.consistency_proof(100, 600, log.store.subtree)
     line = witness.add_checkpoint(request(0, 100), authority)
-    assert witness.key.verifier(Kind.COSIGNATURE).accepts(log.source.sign(100).text, line.data)
+    assert witness.key.verifier(KeyKind.COSIGNATURE).accepts(log.source.sign(100).text, line.data)
     for bad, said in (
         (request(0, 600), "the last cosigned size is 100, not 0"),
         (request(700, 600), "above the new one"),
@@ -85,4 +85,4 @@ def test_the_protocol_s_request(witness: Witness, log: SignedLog) -> None:
     witness.add_checkpoint(request(100, 600, *proof), authority)
     stranger = Note(log.source.sign(600).text, ()).signed_by(log.key.sign("x\n"))
     with pytest.raises(NoteError, match="is not over this text"):
-        witness.add_checkpoint(Request(600, (), stranger), authority)
+        witness.add_checkpoint(WitnessRequest(600, (), stranger), authority)

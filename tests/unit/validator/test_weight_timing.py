@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from perturbnet.chain import Rules, Submission
+from perturbnet.chain import ChainRules, Submission
 from perturbnet.chain.rules import epoch_of
 from perturbnet.errors import ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.ledger.leaves import MetagraphLeaf, SubmissionLeaf, WeightsLeaf
@@ -193,7 +193,7 @@ def neuron(uid: int, stake_tao: int, *, permit: bool) -> Neuron:
 
 def obstacles(own: Neuron, *, version: int = 1, burn_uid: int | None = None, **rules: Any) -> list[str]:
     metagraph = Metagraph(9, NETUID, (own, neuron(1, 5000, permit=True), neuron(2, 900, permit=True)))
-    subnet = Rules(**rules).hyperparameters()
+    subnet = ChainRules(**rules).hyperparameters()
     return find_obstacles(metagraph, subnet, own.hotkey, version=version, burn_uid=burn_uid)
 
 
