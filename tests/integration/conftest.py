@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from perturbnet.bootstrap.running import ensure
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """One cache for the whole run: the reference profile is prepared once, by the workflow's rules.
 
     Processes of pytest-xdist share it: the first prepares, the others wait for its lock.
@@ -28,4 +27,4 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
     with (folder.parent / "perturb.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ensure(BootstrapPlan(Workplace(folder, "reference")), show=lambda *_: None)
-    yield folder
+    return folder
