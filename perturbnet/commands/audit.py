@@ -17,9 +17,9 @@ from perturbnet.commands.receipt import audit_receipt
 from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
-    from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import AuditPart, AuditPlan
-    from perturbnet.audit.run import Means, Scope
+    from perturbnet.auditing.history import Expected
+    from perturbnet.auditing.parts import AuditPart, AuditPlan
+    from perturbnet.auditing.run import Means, Scope
     from perturbnet.transparency.anchors import Anchor
     from perturbnet.transparency.bundle import Bundle
 
@@ -83,9 +83,9 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
     json_file: str | None,
 ) -> None:
     """Audit a published log; what `perturb audit BUNDLE` runs."""
-    from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import AuditPlan, read_plan
-    from perturbnet.audit.run import Scope
+    from perturbnet.auditing.history import Expected
+    from perturbnet.auditing.parts import AuditPlan, read_plan
+    from perturbnet.auditing.run import Scope
     from perturbnet.transparency.bundle import open_bundle
 
     settings = audit_settings(profile, netuid)
@@ -116,7 +116,7 @@ def audit_plan(bundle: str, out: Path) -> None:
     import json
     from dataclasses import asdict
 
-    from perturbnet.audit.parts import AuditPlan
+    from perturbnet.auditing.parts import AuditPlan
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened:
@@ -131,7 +131,7 @@ def audit_plan(bundle: str, out: Path) -> None:
 @click.pass_context
 def audit_merge(ctx: click.Context, parts: tuple[Path, ...], json_file: str | None) -> None:
     """Make one report out of the part `log` and ranges that cover the plan."""
-    from perturbnet.audit.parts import merge, read_part
+    from perturbnet.auditing.parts import merge, read_part
 
     whole = merge([read_part(read_file(path).decode()) for path in parts])
     _report(whole, json_file)
@@ -168,8 +168,8 @@ def _run(
     *,
     quiet: bool,
 ) -> AuditPart:
-    from perturbnet.audit.parts import AuditPart
-    from perturbnet.audit.run import Audit, audit_bundle
+    from perturbnet.auditing.parts import AuditPart
+    from perturbnet.auditing.run import Audit, audit_bundle
 
     started_s = time.monotonic()
     with open_bars(quiet=quiet) as progress:
@@ -179,7 +179,7 @@ def _run(
 
 def _scope(plan: AuditPlan, part: str | None) -> Scope | None:
     """What `--part` names; None without it."""
-    from perturbnet.audit.run import Scope
+    from perturbnet.auditing.run import Scope
 
     if part is None:
         return None
@@ -189,7 +189,7 @@ def _scope(plan: AuditPlan, part: str | None) -> Scope | None:
 
 
 def _report(part: AuditPart, json_file: str | None) -> None:
-    from perturbnet.audit.summary import summarise
+    from perturbnet.auditing.summary import summarise
 
     if json_file != "-":
         click.echo("\n".join(summarise(part)))

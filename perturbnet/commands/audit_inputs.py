@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perturbnet.commands.given import read_settings
 
 if TYPE_CHECKING:
-    from perturbnet.audit.run import Means
+    from perturbnet.auditing.run import Means
     from perturbnet.config import Settings
     from perturbnet.transparency.anchors import Anchor
 
@@ -29,7 +29,7 @@ def open_means(settings: Settings, *, data: bool, model: bool) -> tuple[Means, s
         DigestMismatch: something is not what the manifest names.
 
     """
-    from perturbnet.audit.run import Means
+    from perturbnet.auditing.run import Means
     from perturbnet.bootstrap.holdings import open_checked, open_manifest, require_engine
     from perturbnet.bootstrap.records import Workplace
     from perturbnet.classifier import open_engine

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from perturbnet.adversarial_dataset.exporting import Asked
     from perturbnet.adversarial_dataset.manifest import DatasetManifest
     from perturbnet.adversarial_dataset.plan import ExportPlan
-    from perturbnet.audit.run import Means
+    from perturbnet.auditing.run import Means
     from perturbnet.datasets import ImageSource
     from perturbnet.transparency.notes import SigningKey, VerifierKey
 

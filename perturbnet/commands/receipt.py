@@ -12,7 +12,7 @@ from perturbnet.commands.audit_inputs import audit_settings, open_means, read_fi
 from perturbnet.commands.printing import write_json
 
 if TYPE_CHECKING:
-    from perturbnet.audit.acknowledged import AcknowledgementOutcome
+    from perturbnet.auditing.acknowledged import AcknowledgementOutcome
     from perturbnet.config import Settings
     from perturbnet.transparency.bundle import Bundle
 
@@ -44,7 +44,7 @@ def audit_receipt(  # noqa: PLR0913 - one for each option
     ACKNOWLEDGEMENTS is the file a miner keeps: PERTURB_STATE_DIR/acknowledgements.jsonl. Each line is a
     promise, signed by the validator. A promise that its log breaks is a finding: exit code 1.
     """
-    from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledgements
+    from perturbnet.auditing.acknowledged import check_acknowledgement, read_acknowledgements
     from perturbnet.transparency.bundle import open_bundle
 
     settings = audit_settings(profile, netuid)
@@ -62,7 +62,7 @@ def audit_receipt(  # noqa: PLR0913 - one for each option
 def _judge_again(
     outcomes: Sequence[AcknowledgementOutcome], answers: Path, opened: Bundle, settings: Settings
 ) -> None:
-    from perturbnet.audit.acknowledged import check_body
+    from perturbnet.auditing.acknowledged import check_body
     from perturbnet.errors import ArtifactMissing
     from perturbnet.ledger import BlobStore
 

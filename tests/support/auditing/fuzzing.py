@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from perturbnet.audit.findings import AuditReport
-from perturbnet.audit.heads import check_anchors, check_signature
-from perturbnet.audit.parts import read_part, read_plan
-from perturbnet.audit.run import Audit, Means, Scope
+from perturbnet.auditing.findings import AuditReport
+from perturbnet.auditing.heads import check_anchors, check_signature
+from perturbnet.auditing.parts import read_part, read_plan
+from perturbnet.auditing.run import Audit, Means, Scope
 from perturbnet.errors import BundleError, BundleMissing, PerturbError
 from perturbnet.ledger import Leaf, leaf_hash
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, _hints
@@ -28,7 +28,7 @@ from perturbnet.transparency.notes import parse_note, parse_signing_key, parse_v
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transport import parse_signed, verify_signed
 from perturbnet.wire.deltas import apply_delta
-from tests.support.audit.honest import LOG_KEY, Honest
+from tests.support.auditing.honest import LOG_KEY, Honest
 from tests.support.fakes import texture
 from tests.support.ledger.samples import _values
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from perturbnet.audit.findings import AuditReport, AuditStep
-from perturbnet.audit.parts import AuditPart
+from perturbnet.auditing.findings import AuditReport, AuditStep
+from perturbnet.auditing.parts import AuditPart
 
 MAX_SHOWN = 20
 _TITLES = {

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import AuditReport, AuditStep, Finding
-from perturbnet.audit.parts import AuditPart, AuditPlan, merge, read_part, read_plan
-from perturbnet.audit.run import Scope
-from perturbnet.audit.summary import summarise
+from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
+from perturbnet.auditing.parts import AuditPart, AuditPlan, merge, read_part, read_plan
+from perturbnet.auditing.run import Scope
+from perturbnet.auditing.summary import summarise
 from perturbnet.errors import AuditError
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import Honest
-from tests.support.audit.published import publish, publish_honest
+from tests.support.auditing.honest import Honest
+from tests.support.auditing.published import publish, publish_honest
 
 PLAN = AuditPlan("log/a", 100, "ab" * 32)
 

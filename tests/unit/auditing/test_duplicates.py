@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import AuditStep
+from perturbnet.auditing.findings import AuditStep
 from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
-from tests.support.audit.honest import LOG_KEY, Honest, SigningCourier, honest_of, named, tampered
+from tests.support.auditing.honest import LOG_KEY, Honest, SigningCourier, honest_of, named, tampered
 from tests.support.fakes import MemorySource
 from tests.support.validator.world import NETUID, good, keypair, make_world, silent
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from perturbnet.audit.run import Scope
+from perturbnet.auditing.run import Scope
 from perturbnet.errors import Reject
 from perturbnet.ledger.leaves import ChallengeLeaf, MetagraphLeaf, ReceiptLeaf, SegmentLeaf, WeightsLeaf
-from tests.support.audit.honest import Honest
+from tests.support.auditing.honest import Honest
 
 
 def test_an_honest_log_has_no_findings(honest: Honest) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit.honest import Honest, live
+from tests.support.auditing.honest import Honest, live
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from perturbnet.audit.challenges import check_challenge
-from perturbnet.audit.draws import DrawCheck, Skipped
-from perturbnet.audit.findings import AuditReport, AuditStep, Finding
+from perturbnet.auditing.challenges import check_challenge
+from perturbnet.auditing.draws import DrawCheck, Skipped
+from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import LeafRefused, LedgerCorrupt, NoteError
 from perturbnet.ledger import Entry, LedgerState

@@ -10,7 +10,7 @@ import pytest
 from bittensor import http_auth
 from msgspec import structs
 
-from perturbnet.audit.acknowledged import (
+from perturbnet.auditing.acknowledged import (
     AcknowledgementOutcome,
     Status,
     check_acknowledgement,
@@ -23,9 +23,9 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transport import SignedMessage
-from tests.support.audit.acknowledgements import signed
-from tests.support.audit.honest import LOG_KEY, Honest, renumbered, tampered
-from tests.support.audit.published import publish, publish_honest
+from tests.support.auditing.acknowledgements import signed
+from tests.support.auditing.honest import LOG_KEY, Honest, renumbered, tampered
+from tests.support.auditing.published import publish, publish_honest
 from tests.support.validator.world import NETUID, keypair
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from perturbnet.audit.findings import AuditStep
+from perturbnet.auditing.findings import AuditStep
 from perturbnet.errors import Reject
 from perturbnet.ledger import Leaf
 from perturbnet.ledger.leaves import (
@@ -25,7 +25,7 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
     WeightsLeaf,
 )
-from tests.support.audit.honest import (
+from tests.support.auditing.honest import (
     HOTKEY,
     Honest,
     a_challenge,

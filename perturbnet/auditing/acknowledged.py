@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from perturbnet.audit.findings import AuditStep, Finding
+from perturbnet.auditing.findings import AuditStep, Finding
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import PerturbError, Reject
 from perturbnet.ledger import Entry, OpenRound

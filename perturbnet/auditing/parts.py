@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from perturbnet.audit.findings import AuditReport
-from perturbnet.audit.run import Scope
+from perturbnet.auditing.findings import AuditReport
+from perturbnet.auditing.run import Scope
 from perturbnet.errors import AuditError
 from perturbnet.transparency.bundle import Bundle
 

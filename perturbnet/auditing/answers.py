@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from perturbnet.audit.challenges import check_image, check_view, read_ranges
-from perturbnet.audit.findings import AuditReport, AuditStep, Finding
+from perturbnet.auditing.challenges import check_image, check_view, read_ranges
+from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound

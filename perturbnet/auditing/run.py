@@ -10,11 +10,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from perturbnet.audit.answers import RoundCheck
-from perturbnet.audit.challenges import check_skip, skipped_without_reason
-from perturbnet.audit.findings import WHOLE_LOG, AuditReport, AuditStep, Finding
-from perturbnet.audit.heads import check_anchors, check_authority, check_signature
-from perturbnet.audit.history import Expected, History
+from perturbnet.auditing.answers import RoundCheck
+from perturbnet.auditing.challenges import check_skip, skipped_without_reason
+from perturbnet.auditing.findings import WHOLE_LOG, AuditReport, AuditStep, Finding
+from perturbnet.auditing.heads import check_anchors, check_authority, check_signature
+from perturbnet.auditing.history import Expected, History
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import DatasetError, LedgerError, RowUnreadable
 from perturbnet.ledger.leaves import ReceiptLeaf

@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import structs
 
-from perturbnet.audit.findings import AuditReport, AuditStep, Finding
-from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Scope
+from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
+from perturbnet.auditing.history import Expected
+from perturbnet.auditing.run import Audit, Means, Scope
 from perturbnet.errors import BundleMissing, Reject
 from perturbnet.ledger import BlobStore, Entry, Leaf, LedgerStore, leaf_hash
 from perturbnet.ledger.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from perturbnet.audit.findings import AuditReport, AuditStep, Finding
+from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
 from perturbnet.errors import PerturbError
 from perturbnet.ledger import Entry
 from perturbnet.ledger.leaves import ChallengeLeaf, EpochLeaf, SegmentLeaf, SkipLeaf

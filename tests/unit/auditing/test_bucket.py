@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import AuditStep
-from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
+from perturbnet.auditing.findings import AuditStep
+from perturbnet.auditing.run import Audit, Means, Scope, audit_bundle
 from perturbnet.errors import BundleTampered
 from perturbnet.ledger import LedgerStore
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import LogSource, publish
-from tests.support.audit.honest import LOG_KEY, Honest, first
-from tests.support.audit.published import anchor_of
+from tests.support.auditing.honest import LOG_KEY, Honest, first
+from tests.support.auditing.published import anchor_of
 from tests.support.s3_server import Cut, Refuse, S3Server
 
 

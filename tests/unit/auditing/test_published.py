@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import WHOLE_LOG, AuditReport, AuditStep
-from perturbnet.audit.heads import check_signature
-from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
+from perturbnet.auditing.findings import WHOLE_LOG, AuditReport, AuditStep
+from perturbnet.auditing.heads import check_signature
+from perturbnet.auditing.run import Audit, Means, Scope, audit_bundle
 from perturbnet.errors import BundleError, BundleMissing, BundleTampered, NoteError
 from perturbnet.ledger import Leaf, merkle
 from perturbnet.ledger.leaves import ReceiptLeaf
@@ -18,8 +18,8 @@ from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from perturbnet.transparency.delegation import build_key_leaf, read_genesis
 from perturbnet.transparency.fraud import verify_fraud_proof, write_fraud_proof
-from tests.support.audit.honest import LOG_KEY, Honest, first, named, tampered
-from tests.support.audit.published import (
+from tests.support.auditing.honest import LOG_KEY, Honest, first, named, tampered
+from tests.support.auditing.published import (
     OTHER_KEY,
     anchor_of,
     prove_fraud,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from perturbnet.audit.findings import AuditStep
+from perturbnet.auditing.findings import AuditStep
 from perturbnet.ledger.leaves import ChallengeLeaf, WeightsLeaf
-from tests.support.audit.honest import Honest, a_challenge, first, named, renumbered
+from tests.support.auditing.honest import Honest, a_challenge, first, named, renumbered
 
 
 def test_a_dropped_record_is_named(honest: Honest) -> None:

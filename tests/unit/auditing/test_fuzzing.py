@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perturbnet.audit.parts import AuditPart, AuditPlan
-from perturbnet.audit.run import Scope
+from perturbnet.auditing.parts import AuditPart, AuditPlan
+from perturbnet.auditing.run import Scope
 from perturbnet.transparency.anchors import encode_anchors
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.wire.deltas import encode_delta
-from tests.support.audit.acknowledgements import signed
-from tests.support.audit.fuzzing import CLEAN, PARSERS, lie, parse_anything, read_anything
-from tests.support.audit.honest import LOG_KEY, Honest
-from tests.support.audit.published import anchor_of, prove_fraud, publish_honest
+from tests.support.auditing.acknowledgements import signed
+from tests.support.auditing.fuzzing import CLEAN, PARSERS, lie, parse_anything, read_anything
+from tests.support.auditing.honest import LOG_KEY, Honest
+from tests.support.auditing.published import anchor_of, prove_fraud, publish_honest
 
 QUICK = settings(max_examples=150)
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])  # each is a whole audit

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from perturbnet.audit.findings import AuditStep
+from perturbnet.auditing.findings import AuditStep
 from perturbnet.ledger.leaves import ChallengeLeaf, RulesLeaf
 from perturbnet.rounds import policy
 from perturbnet.rules.freshness import FRESHNESS_RANGES, apply_freshness, draw_freshness
 from perturbnet.wire.images import pixel_digest
-from tests.support.audit.honest import Honest, a_challenge, live, named, tampered
+from tests.support.auditing.honest import Honest, a_challenge, live, named, tampered
 
 
 def test_the_model_chooses_the_view_again(honest: Honest) -> None:

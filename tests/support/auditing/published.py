@@ -15,7 +15,7 @@ from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
 from perturbnet.transparency.fraud import FraudStatement, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.tiles import encode_entries, tiles_of
-from tests.support.audit.honest import LOG_KEY, ORIGIN, Honest, tampered
+from tests.support.auditing.honest import LOG_KEY, ORIGIN, Honest, tampered
 from tests.support.validator.world import NETUID
 
 OTHER_KEY = SigningKey.from_seed(ORIGIN, b"\x02" * 32)

@@ -11,7 +11,7 @@ from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transport import SignedMessage
 from perturbnet.wire.keys import Keypair
 from perturbnet.wire.messages import ACKNOWLEDGEMENT_PATH, Acknowledgement, encode
-from tests.support.audit.honest import Honest
+from tests.support.auditing.honest import Honest
 from tests.support.validator.world import keypair
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from perturbnet.audit.draws import Skipped
-from perturbnet.audit.findings import AuditStep, Finding
+from perturbnet.auditing.draws import Skipped
+from perturbnet.auditing.findings import AuditStep, Finding
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import ChallengeError, LedgerCorrupt
 from perturbnet.ledger import Entry, LedgerState

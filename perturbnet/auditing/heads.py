@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perturbnet.audit.findings import WHOLE_LOG, AuditReport, AuditStep, Finding
-from perturbnet.audit.history import Expected
+from perturbnet.auditing.findings import WHOLE_LOG, AuditReport, AuditStep, Finding
+from perturbnet.auditing.history import Expected
 from perturbnet.errors import LedgerError
 from perturbnet.transparency.anchors import Anchor, check_chain, check_pinned
 from perturbnet.transparency.bundle import Bundle
