@@ -63,6 +63,11 @@ class AuditReport:
     attested: Counter[str] = field(default_factory=Counter)
     unchecked: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found; `unchecked` says what was not looked at."""
+        return not self.findings
+
     def add(self, other: AuditReport) -> None:
         """Take in the report of another part; a finding that both made is kept once."""
         known = set(self.findings)

@@ -64,7 +64,7 @@ class AuditPart:
             "plan": asdict(self.plan),
             "scope": asdict(self.scope),
             "model": self.model,
-            "passed": not self.report.findings,
+            "passed": self.report.passed,
             "seconds": round(self.seconds, 3),
             **self.report.to_json(),
         }

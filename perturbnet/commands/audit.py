@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
+from perturbnet.auditing.opening import open_means, published_at, read_anchors, read_file
 from perturbnet.commands.fraud import audit_fraud
-from perturbnet.commands.given import read_share
+from perturbnet.commands.given import audit_settings, read_share
 from perturbnet.commands.printing import write_text
 from perturbnet.commands.receipt import audit_receipt
 from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
-    from perturbnet.auditing.history import Expected
     from perturbnet.auditing.parts import AuditPart, AuditPlan
-    from perturbnet.auditing.run import Means, Scope
-    from perturbnet.transparency.anchors import Anchor
-    from perturbnet.transparency.bundle import Bundle
+    from perturbnet.auditing.run import Scope
 
 DEFAULT = "bundle"
 
@@ -83,8 +78,8 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
     json_file: str | None,
 ) -> None:
     """Audit a published log; what `perturb audit BUNDLE` runs."""
-    from perturbnet.auditing.history import Expected
     from perturbnet.auditing.parts import AuditPlan, read_plan
+    from perturbnet.auditing.request import AuditRequest
     from perturbnet.auditing.run import Scope
     from perturbnet.transparency.bundle import open_bundle
 
@@ -96,14 +91,9 @@ def audit_bundle(  # noqa: PLR0913 - one for each option
         plan.check(opened)
         scope = _scope(plan, part) or Scope.whole(plan.size, since=since, sample=sample)
         means, manifest = open_means(settings, data=not no_data, model=not no_model)
-        known = Expected(
-            hotkey,
-            settings.netuid,
-            means.source.identity if means.source else None,
-            means.engine.model_digest if means.engine else None,
-            manifest or None,
-        )
-        done = _run(opened, given, known, means, scope, plan, quiet=json_file == "-")
+        request = AuditRequest(hotkey, settings.netuid, given, means, manifest)
+        with open_bars(quiet=json_file == "-") as progress:
+            done = request.run(opened, plan, scope, progress)
     _report(done, json_file)
     ctx.exit(1 if done.report.findings else 0)
 
@@ -156,25 +146,6 @@ def audit_anchors(hotkey: str, netuid: int | None, out: Path) -> None:
 
 audit.add_command(audit_receipt)
 audit.add_command(audit_fraud)
-
-
-def _run(
-    opened: Bundle,
-    anchors: Sequence[Anchor],
-    expected: Expected,
-    means: Means,
-    scope: Scope,
-    plan: AuditPlan,
-    *,
-    quiet: bool,
-) -> AuditPart:
-    from perturbnet.auditing.parts import AuditPart
-    from perturbnet.auditing.run import Audit, audit_bundle
-
-    started_s = time.monotonic()
-    with open_bars(quiet=quiet) as progress:
-        report = audit_bundle(Audit(opened, expected, means, scope, progress), opened, anchors)
-    return AuditPart(plan, scope, report, means.engine is not None, time.monotonic() - started_s)
 
 
 def _scope(plan: AuditPlan, part: str | None) -> Scope | None:

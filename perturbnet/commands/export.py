@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means
-from perturbnet.commands.given import read_share
+from perturbnet.auditing.opening import open_means
+from perturbnet.commands.given import audit_settings, read_share
 from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:

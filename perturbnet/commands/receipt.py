@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means, read_file
+from perturbnet.auditing.opening import open_means, read_file
+from perturbnet.commands.given import audit_settings
 from perturbnet.commands.printing import write_json
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
-"""What the audit's commands begin with: settings, anchors, data set and model, files of the user's."""
+"""What an audit begins with: anchors, data set and model, where a log is published, files of the user's.
+
+The imports wait until they are needed: the command line reads this module when it starts.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from perturbnet.commands.given import read_settings
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from perturbnet.auditing.run import Means
@@ -15,10 +18,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1 << 28
 
-
-def audit_settings(profile: str | None, netuid: int | None) -> Settings:
-    """The environment's settings, with what the command line named instead. Raises `ConfigError`."""
-    return read_settings(PERTURB_PROFILE=profile, NETUID=None if netuid is None else str(netuid))
+T = TypeVar("T")
 
 
 def open_means(settings: Settings, *, data: bool, model: bool) -> tuple[Means, str]:
@@ -81,7 +81,17 @@ def _on_chain(hotkey: str, settings: Settings) -> tuple[Anchor, str] | None:
         finally:
             await chain.close()
 
-    return asyncio.run(read())
+    return _wait(read())
+
+
+def _wait(work: Coroutine[None, None, T]) -> T:
+    """Run it to its end; in a thread of its own where this one has an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def read_file(path: Path) -> bytes:
