@@ -26,7 +26,7 @@ from perturbnet.rounds.challenges import choose_view
 from perturbnet.rules.classification import Engine
 from perturbnet.rules.freshness import FreshnessRanges
 from perturbnet.rules.scoring import score_verdict
-from perturbnet.rules.verification import Task, Verdict, verify_round
+from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.wire.images import Pixels
 from perturbnet.wire.messages import Rules, encode
 
@@ -141,7 +141,7 @@ class _Judge:
 
     def _verdict(self, pixels: Pixels) -> Verdict:
         body = encode(build_response("trial", NO_CHALLENGE, pixels))
-        return verify_round(self._task, [(body, None)], self._bench.engine, self._label)[0]
+        return verify(self._task, body, self._bench.engine, clean=self._label)
 
 
 def summarise(trials: Sequence[Trial]) -> list[dict[str, float | str | None]]:

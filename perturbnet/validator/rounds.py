@@ -207,7 +207,6 @@ class Rounds:
             body=self.journal.blobs.put(arrival.body) if arrival.body else "",
             nonce=arrival.nonce,
             signature=arrival.signature,
-            pixels=arrival.pixels_sha256 or "",
             response_ms=arrival.response_ms,
         )
         self.journal.store.note_arrival(row)
@@ -255,7 +254,7 @@ class Rounds:
 
     def _judging(self, opened: OpenRound, clean: Pixels, label: Classification | None = None) -> Judging:
         """Verdicts on answers to this image, as they are noted; `label` is the model's word on it."""
-        task = build_task(opened, read_terms(self.journal, opened.leaf).rules, clean)
+        task = build_task(opened, read_terms(self.journal, opened.leaf), clean)
         evidence = Evidence(self.journal.blobs, self.journal.deltas)
         return Judging(self.judges, task, self.engine, evidence, clean=label)
 

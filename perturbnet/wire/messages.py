@@ -16,6 +16,7 @@ Source: the contract of the public Perturb subnet (field names); RFC 8785 for th
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -40,6 +41,7 @@ RESPONSE_DOMAIN = "perturb/response/1"
 SIGNATURE_HEADER = "X-Perturb-Signature"  # of the response, hex with 0x
 PROTOCOL_HEADER = "X-Perturb-Protocol"  # of the response, decimal PROTOCOL_VERSION
 
+_SIGNATURE = re.compile(r"0x[0-9a-f]{128}")
 MAX_IMAGE_CHARACTERS = 32 * 1024 * 1024
 MAX_TIMEOUT_MS = 600_000
 
@@ -199,6 +201,11 @@ def response_payload(
             "validator": validator,
         }
     )
+
+
+def read_signature(text: str) -> bytes:
+    """The 64 bytes of a signature in hex with 0x; empty, which no signature is, where it has another form."""
+    return bytes.fromhex(text[2:]) if _SIGNATURE.fullmatch(text) else b""
 
 
 def body_digest(body: bytes) -> str:

@@ -28,7 +28,7 @@ from perturbnet.rules.scoring import score_verdict
 from perturbnet.rules.verification import verify
 from perturbnet.wire.images import decode_base64, decode_png, pixel_digest
 from perturbnet.wire.messages import response_limit_bytes
-from tests.support.fakes import BlockEngine, MemorySource
+from tests.support.fakes import BlockEngine, MemorySource, keypair
 from tests.support.validator.world import (
     Validator,
     World,
@@ -36,7 +36,6 @@ from tests.support.validator.world import (
     good,
     interrupt,
     junk,
-    keypair,
     leaves,
     make_world,
     receipts_of,
@@ -78,17 +77,17 @@ def test_a_stranger_can_recompute_a_receipt_from_leaves_and_blobs(tmp_path: Path
     clean = apply_freshness(pixels, Freshness.from_leaf(leaf.freshness))
     assert pixel_digest(clean) == leaf.clean_pixels
     journal = world.open().journal
-    rules = read_terms(journal, leaf).rules
+    terms = read_terms(journal, leaf)
     journal.close()
     opened = type("Opened", (), {"leaf": leaf, "hash": challenge.hash})()
-    task = build_task(opened, rules, clean)
+    task = build_task(opened, terms, clean)
     body = BlobStore(world.state_dir / "blobs").get(receipts[0].body)
     verdict = verify(task, body, BlockEngine())
     receipt = receipts[0]
     names = ("linf_u8", "changed", "sum_sq", "ssim_ppb", "psnr_micro_db", "label_after", "logits_after")
     assert [getattr(verdict, name) for name in names] == [getattr(receipt, name) for name in names]
     assert receipt.score_ppb == score_verdict(
-        verdict, epsilon=leaf.epsilon, rules=rules, response_ms=receipt.response_ms
+        verdict, epsilon=leaf.epsilon, rules=terms.rules, response_ms=receipt.response_ms
     )
     assert state.counted_rounds == 1
 
