@@ -141,7 +141,7 @@ def key_id(key: VerifierKey) -> str:
     return f"{key.name}+{key.id.hex()}"
 
 
-def _open(envelope: Any) -> tuple[bytes, str, bytes]:  # noqa: ANN401 - a JSON value
+def _open(envelope: Any) -> tuple[bytes, str, bytes]:
     match envelope:
         case {"payload": str(payload), "payloadType": str(kind), "signatures": [dict(signed)]}:
             keyid, sig = signed.get("keyid"), signed.get("sig")
@@ -183,7 +183,7 @@ def _read_statement(payload: bytes) -> Statement:
     return statement
 
 
-def _decode(data: bytes, what: str) -> Any:  # noqa: ANN401 - a JSON value
+def _decode(data: bytes, what: str) -> Any:
     try:
         return canonical_json.decode(data)
     except canonical_json.NotCanonical as error:

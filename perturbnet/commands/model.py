@@ -138,7 +138,7 @@ def label(
     write_json({**facts, "images": rows}, json_file)
 
 
-def _open_file(file: Path, device: str, kind: str) -> Any:  # noqa: ANN401 - either canonical engine
+def _open_file(file: Path, device: str, kind: str) -> Any:
     from perturbnet.classifier.canonical.artefact import read_artefact
     from perturbnet.classifier.canonical.profiles import build_engine
 

@@ -73,8 +73,15 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
         hint = "try --seconds with more time, or another --attack"
         raise AttackError(f"{stands}: {result.reason} in {seconds:.1f} s", hint=hint)
     verdict = verify(task, _body(result.adversarial), engine)
-    return _write(path, out, clean, result.adversarial, verdict, seconds,
-                  score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / 1e9)  # fmt: skip
+    return _write(
+        path,
+        out,
+        clean,
+        result.adversarial,
+        verdict,
+        seconds,
+        score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / 1e9,
+    )
 
 
 def _write(

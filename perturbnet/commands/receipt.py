@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--proofs", type=click.Path(path_type=Path), help="Folder for .tlog-proof files.")
 @click.option("--json", "json_file", metavar="FILE", help="Write outcomes as JSON; '-' prints them.")
 @click.pass_context
-def audit_receipt(  # noqa: PLR0913 - one for each option
+def audit_receipt(
     ctx: click.Context,
     *,
     acknowledgements: Path,

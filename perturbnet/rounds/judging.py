@@ -158,7 +158,7 @@ class Judging:
         try:
             body = self._evidence.bodies.get(row.body) if row.body else b""
         except ArtifactError as error:
-            log.error("The answer of uid %d is lost: %s", row.uid, error.message)  # noqa: TRY400 - a sentence
+            log.error("The answer of uid %d is lost: %s", row.uid, error.message)
             return None
         return read_answer(self._verification, row, body)
 

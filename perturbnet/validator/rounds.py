@@ -269,7 +269,7 @@ class Rounds:
         try:
             pixels = clean_image(self.source.read(leaf.row), leaf.freshness)
         except DatasetError as error:
-            log.error("Row %d of round %d cannot be read again: %s", leaf.row, leaf.round, error)  # noqa: TRY400
+            log.error("Row %d of round %d cannot be read again: %s", leaf.row, leaf.round, error)
             return None
         if pixel_digest(pixels) != leaf.clean_pixels:
             log.error("Row %d of round %d is not the image that was sent", leaf.row, leaf.round)

@@ -134,11 +134,11 @@ class WeightSetter:
         try:
             submission = await self.chain.set_weights(self.keypair, to_u16(shares), version)
         except ChainRejected as error:
-            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)  # noqa: TRY400 - a sentence
+            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)
             self.refusals += 1
             self._record(position, 0, "rejected", error.message)
         except (ChainTimeout, ChainUnavailable) as error:
-            log.error("set_weights in doubt: %s; the chain is read before a retry", error.message)  # noqa: TRY400
+            log.error("set_weights in doubt: %s; the chain is read before a retry", error.message)
             self._record(position, 0, "ambiguous", error.message)
         else:
             self.refusals, self.last_said = 0, ""

@@ -66,7 +66,7 @@ def digest(value: Json) -> str:
     return hashlib.sha256(encode(value)).hexdigest()
 
 
-def _ordered(value: Any, levels: int) -> Any:  # noqa: ANN401 - the input is checked here
+def _ordered(value: Any, levels: int) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, int):
