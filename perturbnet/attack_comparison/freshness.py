@@ -29,6 +29,7 @@ from perturbnet.rules.scoring import score_verdict
 from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.wire.images import Pixels
 from perturbnet.wire.messages import Rules, encode
+from perturbnet.wire.units import PPB
 
 TRIES = {"cached": prepared.cached, "amplified": prepared.amplified, "robust": prepared.robust}
 KINDS = ("fresh", *TRIES)
@@ -132,7 +133,7 @@ class _Judge:
 
     def score(self, pixels: Pixels) -> float:
         verdict = self._verdict(pixels)
-        return score_verdict(verdict, epsilon=EPSILON, rules=self._bench.rules, response_ms=0) / 1e9
+        return score_verdict(verdict, epsilon=EPSILON, rules=self._bench.rules, response_ms=0) / PPB
 
     def first(self, tries: Iterable[Whole]) -> float:
         """The score of the first try that is accepted."""

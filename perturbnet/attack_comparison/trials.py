@@ -16,12 +16,13 @@ from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChallengeError, Reject, RowUnreadable
 from perturbnet.rounds.challenges import Challenge, build_challenge
 from perturbnet.rules.classification import Engine
-from perturbnet.rules.distortion import rmse, to_ppb
+from perturbnet.rules.distortion import rmse
 from perturbnet.rules.scoring import score_perturbation
 from perturbnet.rules.traversal import Draw
 from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.wire.images import Pixels, encode_base64, encode_png, pixel_digest
 from perturbnet.wire.messages import AttackResponse, Rules, encode, response_limit_bytes
+from perturbnet.wire.units import to_ppb
 
 CHALLENGE_ID = "0" * 64
 

@@ -15,7 +15,6 @@ Source: github.com/secure-systems-lab/dsse (protocol.md, envelope.md), in-toto/a
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +25,7 @@ from perturbnet.certificate.predicate import PREDICATE_TYPE, VERSION, Predicate
 from perturbnet.errors import OutputError
 from perturbnet.transparency.notes import SIGNATURE_BYTES, SigningKey, VerifierKey, decode_base64
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -81,7 +81,7 @@ class Certificate:
     @property
     def digest(self) -> str:
         """SHA-256 of the envelope, hex: what its leaf names."""
-        return hashlib.sha256(self.data).hexdigest()
+        return sha256_hex(self.data)
 
     @property
     def keyname(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from perturbnet.commands.given import read_settings
 from perturbnet.commands.printing import write_json, write_text
 from perturbnet.commands.report import certificate_render
 from perturbnet.display.bars import open_bar
+from perturbnet.wire.digests import is_digest
 
 if TYPE_CHECKING:
     from perturbnet.certificate.envelope import Certificate
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.transparency.anchors import Anchor
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _POLL_S = 0.5
 
 
@@ -238,7 +237,7 @@ def _model_name(given: str | None) -> str | None:
 
 def _model_digest(given: str | None) -> str | None:
     found = _model_name(given)
-    if found is not None and not _DIGEST.fullmatch(found):
+    if found is not None and not is_digest(found):
         raise click.BadParameter(f"{given!r} is no file and no SHA-256", param_hint="--model")
     return found
 

@@ -20,6 +20,7 @@ from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.runtime.clock import SystemClock
 from perturbnet.wire.images import Pixels, encode_png
 from perturbnet.wire.messages import encode
+from perturbnet.wire.units import PPB
 
 NO_CHALLENGE = "0" * 64
 MAX_BODY_BYTES = 2**31
@@ -80,7 +81,7 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
         result.adversarial,
         verdict,
         seconds,
-        score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / 1e9,
+        score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / PPB,
     )
 
 

@@ -10,6 +10,7 @@ import click
 
 from perturbnet.commands.audit_inputs import audit_settings, open_means, read_file
 from perturbnet.commands.printing import write_json
+from perturbnet.wire.units import from_ppb
 
 if TYPE_CHECKING:
     from perturbnet.audit.acknowledged import AcknowledgementOutcome
@@ -96,7 +97,7 @@ def _print_outcomes(outcomes: Sequence[AcknowledgementOutcome], json_file: str |
         told = outcome.acknowledgement
         shown = f"leaf {told.leaf} of {outcome.validator[:8]}…: {outcome.status}"
         if json_file != "-":
-            click.echo(f"{shown}; told {told.reject}, score {told.score_ppb / 1e9:.4f}")
+            click.echo(f"{shown}; told {told.reject}, score {from_ppb(told.score_ppb):.4f}")
             for finding in outcome.findings:
                 click.echo(f"  {finding.sentence()}")
         rows.append(

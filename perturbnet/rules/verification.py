@@ -39,7 +39,6 @@ from perturbnet.rules.distortion import (
     psnr_at_least,
     psnr_micro_db,
     ssim_at_least,
-    to_ppb,
 )
 from perturbnet.wire import canonical_json, keys
 from perturbnet.wire.images import Pixels, decode_base64, decode_png, pixel_digest
@@ -51,6 +50,7 @@ from perturbnet.wire.messages import (
     read_signature,
     response_payload,
 )
+from perturbnet.wire.units import to_ppb
 
 NOT_REACHED = -1
 

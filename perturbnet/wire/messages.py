@@ -15,7 +15,6 @@ Source: the contract of the public Perturb subnet (field names); RFC 8785 for th
 
 from __future__ import annotations
 
-import hashlib
 import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self, TypeVar
@@ -32,6 +31,7 @@ from pydantic import (
 
 from perturbnet.errors import MessageError, Reject
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import DIGEST_PATTERN, sha256_hex
 from perturbnet.wire.untrusted_json import read_json
 
 PROTOCOL_VERSION = 2  # 2: an acknowledgement names the place of its leaf
@@ -52,7 +52,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/@-]{1,128}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_printable)]
 Reason = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
@@ -210,7 +210,7 @@ def read_signature(text: str) -> bytes:
 
 def body_digest(body: bytes) -> str:
     """Hex SHA-256 of a message's bytes as they travelled."""
-    return hashlib.sha256(body).hexdigest()
+    return sha256_hex(body)
 
 
 def response_limit_bytes(height: int, width: int) -> int:
