@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from perturbnet.ledger.leaves import (
 )
 from perturbnet.rounds.acknowledgements import describe, read_terms
 from perturbnet.rounds.receipts import build_task
+from perturbnet.rules import verification
 from perturbnet.rules.freshness import Freshness, apply_freshness
 from perturbnet.rules.scoring import score_verdict
 from perturbnet.rules.verification import verify
@@ -62,6 +64,28 @@ def test_a_normal_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert "Selected 5 miners (5 for exploration): uids [1, 2, 3, 4, 5]" in text
     assert "uid 1: score 0.8" in text
     assert "uid 4: score 0.0000 timeout, 500 ms (on purpose)" in text
+
+
+def test_a_body_is_parsed_once_and_its_pixels_are_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        original = getattr(verification, name)
+
+        def count(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **options)
+
+        return count
+
+    for name in ("parse", "decode_png", "pixel_digest", "measure"):
+        monkeypatch.setattr(verification, name, counted(name))
+    world = make_world(tmp_path, miners=4)
+    world.courier.answers = {1: good, 2: good, 3: copycat, 4: junk}  # 1 and 2 send the same pixels
+    assert run_once(world) is not None
+    assert calls == {"parse": 4, "decode_png": 3, "pixel_digest": 3, "measure": 2}
 
 
 def test_a_stranger_can_recompute_a_receipt_from_leaves_and_blobs(tmp_path: Path) -> None:
