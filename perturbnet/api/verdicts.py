@@ -96,7 +96,7 @@ def verify(
         task, body = _addressed(task, adversarial), adversarial
     else:
         body = respond(read_picture("adversarial", adversarial, smallest=1))
-    return verification.verify_round(task, [(body, None)], model, before)[0]
+    return verification.verify(task, body, model, clean=before)
 
 
 def score(
