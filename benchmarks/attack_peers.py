@@ -147,7 +147,7 @@ class SigmaZeroEliminated(SigmaZero):
     eliminates = True
 
 
-def _package(name: str, module: str) -> Any:  # noqa: ANN401 - an untyped package
+def _package(name: str, module: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # adv_lib compares versions with distutils
@@ -157,7 +157,7 @@ def _package(name: str, module: str) -> Any:  # noqa: ANN401 - an untyped packag
         raise AttackError(f"{name} needs {module.partition('.')[0]}: {error}", hint=hint) from error
 
 
-def _module(oracle: MeteredOracle, clean: torch.Tensor | None = None, most: float = 1.0) -> Any:  # noqa: ANN401
+def _module(oracle: MeteredOracle, clean: torch.Tensor | None = None, most: float = 1.0) -> Any:
     """The network as libraries want it; with `clean`, of the image's part that stays within `most` of it."""
     from torch import Tensor, nn
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import bittensor_core as sp_core
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -29,12 +30,20 @@ from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import render
 from perturbnet.ledger import ArrivalRow, BlobStore, LedgerStore
 from perturbnet.rounds.judging import Evidence, Judges, Judging
-from perturbnet.rounds.receipts import Answer, judge_answers
+from perturbnet.rounds.receipts import judge_answers, read_answer
 from perturbnet.rules.classification import Classification, Engine
-from perturbnet.rules.verification import NOT_REACHED, Task, Verdict, inspect_pixels, read_pixels
+from perturbnet.rules.verification import NOT_REACHED, Image, Task, Verification
+from perturbnet.wire import keys
 from perturbnet.wire.deltas import encode_delta
-from perturbnet.wire.images import Pixels, encode_base64, encode_png, pixel_digest
-from perturbnet.wire.messages import AttackResponse, encode, response_limit_bytes
+from perturbnet.wire.images import encode_base64, encode_png, pixel_digest
+from perturbnet.wire.messages import (
+    RESPONSE_DOMAIN,
+    AttackResponse,
+    encode,
+    parse,
+    response_limit_bytes,
+    response_payload,
+)
 
 ANSWERS = 100
 SPREAD_S = 10.0
@@ -55,10 +64,21 @@ class Round:
 
     def rows(self) -> list[ArrivalRow]:
         """The answers, stored."""
-        return [
-            ArrivalRow(0, uid, f"hotkey {uid}", "ok", self.bodies_kept.put(body), "7", "", "", 900)
-            for uid, body in enumerate(self.bodies)
-        ]
+        return [self._row(uid, body) for uid, body in enumerate(self.bodies)]
+
+    def _row(self, uid: int, body: bytes) -> ArrivalRow:
+        key = sp_core.Keypair.create_from_seed((uid + 1).to_bytes(32, "big"), sp_core.CRYPTO_SR25519)
+        digest = self.bodies_kept.put(body)
+        payload = response_payload(
+            netuid=self.task.netuid,
+            validator=self.task.validator,
+            challenge_id=self.task.challenge_id,
+            nonce="7",
+            body_sha256=digest,
+            pixels_sha256=parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256,
+        )
+        signature = "0x" + keys.sign(key, RESPONSE_DOMAIN, payload).hex()
+        return ArrivalRow(0, uid, key.ss58_address, "ok", digest, "7", signature, 900)
 
     def judging(self) -> Judging:
         """A round of the validator with nothing in it, and an empty folder for what answers changed."""
@@ -80,7 +100,7 @@ def make_round() -> Round:
     pixels = np.ascontiguousarray(render("test", 0, load_photographs())[0])
     clean = engine.classify([pixels])[0]
     limit = response_limit_bytes(*pixels.shape[:2])
-    task = Task("0-0", CHALLENGE_ID, pixels, clean.text, "0.08", RULES, limit)
+    task = Task("0-0", CHALLENGE_ID, pixels, clean.text, "0.08", RULES, limit, 1, "a validator")
     bodies = [_answer(task, number) for number in range(ANSWERS)]
     return Round(task, bodies, engine, clean, BlobStore(folder / "bodies"), Judges())
 
@@ -115,8 +135,9 @@ def _afterwards() -> Work:
 
     def run() -> None:
         deltas = BlobStore(scratch_folder("round"))
-        answers = [Answer(row, body=made.bodies_kept.get(row.body)) for row in rows]
-        for item in judge_answers(made.task, answers, made.engine, duplicates="record", clean=made.clean):
+        verification = Verification(made.task, made.engine, made.clean)
+        answers = [(row, read_answer(verification, row, made.bodies_kept.get(row.body))) for row in rows]
+        for item in judge_answers(verification, answers, duplicates="record"):
             if item.pixels is not None:
                 deltas.put(encode_delta(made.task.clean, item.pixels))
 
@@ -150,31 +171,31 @@ def _stages(made: Round) -> Iterator[tuple[str, Callable[[int], object]]]:
         BlobStore(scratch_folder("round")),
     )
     store.append(receipts(0, 1))  # something at the position that the answers name
-    pixels: dict[int, Pixels] = {}
+    verification = Verification(made.task, made.engine, made.clean)
+    images: dict[int, Image] = {}
     changes: dict[int, bytes] = {}
 
     def read(number: int) -> None:
-        found = read_pixels(made.task, made.bodies[number])
-        if not isinstance(found, Verdict):  # a refusal is a missing key in the next stage
-            pixels[number] = found
+        found = read_answer(verification, rows[number], made.bodies[number])
+        if isinstance(found, Image):  # a refusal is a missing key in the next stage
+            images[number] = found
 
     def encode_change(number: int) -> None:
-        changes[number] = encode_delta(made.task.clean, pixels[number])
+        changes[number] = encode_delta(made.task.clean, images[number].pixels)
 
     def in_company(number: int) -> None:
         if number % made.engine.together == 0:
-            made.engine.classify(
-                [pixels[n] for n in range(number, min(number + made.engine.together, ANSWERS))]
-            )
+            last = min(number + made.engine.together, ANSWERS)
+            verification.label([images[n] for n in range(number, last)])
 
     yield "store the body (before it is judged)", lambda number: bodies.put(made.bodies[number])
     yield "note it in the ledger (before it is judged)", lambda number: store.note_arrival(rows[number])
     yield "read the body back", lambda number: bodies.get(rows[number].body)
-    yield "checks 1 to 3: message, base64, PNG", read
-    yield "checks 4 to 6: L-inf, SSIM, PSNR", lambda number: inspect_pixels(made.task, pixels[number])
+    yield "checks 1 to 3: message, signature, base64, PNG", read
+    yield "checks 4 to 6: L-inf, SSIM, PSNR", lambda number: verification.measure(images[number])
     yield "encode the change", encode_change
     yield "store the change", lambda number: deltas.put(changes[number])
-    yield "checks 7 and 8: the model, one by one", lambda number: made.engine.classify([pixels[number]])
+    yield "checks 7 and 8: the model, one by one", lambda number: verification.label([images[number]])
     yield "checks 7 and 8: the model, as many as share a pass", in_company
     store.close()
 

@@ -72,7 +72,7 @@ def _rows(seed: int) -> Iterator[tuple[bytes, int]]:
         yield chance.randbytes(int(_MEAN_BYTES * chance.lognormvariate(-0.125, 0.5))), chance.randrange(100)
 
 
-def _converted() -> Any:  # noqa: ANN401 - `datasets` has no types
+def _converted() -> Any:
     import datasets
 
     datasets.disable_progress_bars()

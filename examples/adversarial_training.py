@@ -93,7 +93,7 @@ def load_pairs(export: Path, cache_dir: Path, split: str, most: int | None = Non
     )
 
 
-def fine_tune(network: torch.nn.Module, pairs: Pairs, recipe: Recipe, seed: int, bar: Any) -> None:  # noqa: ANN401 - rich's, or a test's
+def fine_tune(network: torch.nn.Module, pairs: Pairs, recipe: Recipe, seed: int, bar: Any) -> None:
     """Fine-tune in place. Batch norm keeps its statistics: half of what passes here is no natural image."""
     draws = torch.Generator().manual_seed(seed)
     network.eval().requires_grad_(requires_grad=True)

@@ -43,7 +43,7 @@ SHELLS = ("bash", "zsh", "fish")
 class _Group(click.Group):
     """Turns the project's errors, and files that cannot be used, into a sentence and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
@@ -77,7 +77,7 @@ def main() -> None:
                   perturb config show          every setting, its value and where it came from
                   perturb doctor               the readiness checklist, executed: what to do before you start
                   perturb smoke                does this machine have what a neuron needs?
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
 
 
 for command in (

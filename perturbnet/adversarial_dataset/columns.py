@@ -132,7 +132,7 @@ def encoding_of(mode: Mode) -> dict[str, Any]:
     }
 
 
-def _feature(column: Column) -> Any:  # noqa: ANN401 - a feature of `datasets`, which has no types
+def _feature(column: Column) -> Any:
     import datasets
 
     if column.kind == IMAGE:

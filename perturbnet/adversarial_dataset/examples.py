@@ -33,6 +33,7 @@ from perturbnet.rules.classification import Classification, Engine
 from perturbnet.wire import canonical_json
 from perturbnet.wire.deltas import read_differences
 from perturbnet.wire.images import Pixels, encode_png, pixel_digest
+from perturbnet.wire.units import from_ppb
 
 Differences = NDArray[np.int8]
 GONE = "answers that are not published any more"
@@ -227,11 +228,11 @@ def _values(attempt: Attempt, differences: Differences) -> dict[str, Any]:
         "rmse": math.sqrt(leaf.sum_sq / differences.size) / 255,
         "changed": leaf.changed,
         "ssim_ppb": leaf.ssim_ppb,
-        "ssim": leaf.ssim_ppb / 10**9,
+        "ssim": from_ppb(leaf.ssim_ppb),
         "psnr_micro_db": leaf.psnr_micro_db,
         "psnr_db": leaf.psnr_micro_db / 10**6,
         "score_ppb": leaf.score_ppb,
-        "score": leaf.score_ppb / 10**9,
+        "score": from_ppb(leaf.score_ppb),
         "response_ms": leaf.response_ms,
         "adversarial_pixels": leaf.adversarial_pixels,
         "logits_after": leaf.logits_after,

@@ -220,7 +220,7 @@ def _freshness(text: str, what: str) -> Mapping[str, int | str]:
     return value
 
 
-def _decode(cell: Any, digest: str, what: str) -> Pixels:  # noqa: ANN401 - a stranger's cell
+def _decode(cell: Any, digest: str, what: str) -> Pixels:
     data = cell.get("bytes") if isinstance(cell, dict) else None
     if not isinstance(data, bytes):
         raise DatasetError(f"{what} is not there")

@@ -15,7 +15,6 @@ Source: c2sp.org/signed-note.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -42,6 +41,7 @@ from perturbnet.transparency.notes import (
 )
 from perturbnet.transparency.places import Folder
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 VERSION = 1
 DOMAIN = "perturb/dataset/1"
@@ -115,7 +115,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, hex."""
-        return hashlib.sha256(self.encode()).hexdigest()
+        return sha256_hex(self.encode())
 
     def text(self) -> str:
         """What the log's key signs."""

@@ -122,7 +122,7 @@ class ShardReader:
             raise DatasetError(f"{self.folder / self.shards[place].path} cannot be read: {error}") from None
 
 
-def _rows(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - pyarrow has no types
+def _rows(table: Any) -> list[dict[str, Any]]:
     """The rows of a table; lists stay arrays. Raises ValueError for a cell that is empty."""
     for name in table.column_names:
         if name != "margin" and table.column(name).null_count:

@@ -110,7 +110,7 @@ class RangeWriter:
         return Shard(name, split, *self._range, shard.rows, size, digest)
 
 
-def to_table(rows: Iterable[Row], mode: Mode) -> Any:  # noqa: ANN401 - pyarrow has no types
+def to_table(rows: Iterable[Row], mode: Mode) -> Any:
     """The rows as an Arrow table."""
     import pyarrow as pa
 

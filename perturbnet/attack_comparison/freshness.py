@@ -26,9 +26,10 @@ from perturbnet.rounds.challenges import choose_view
 from perturbnet.rules.classification import Engine
 from perturbnet.rules.freshness import FreshnessRanges
 from perturbnet.rules.scoring import score_verdict
-from perturbnet.rules.verification import Task, Verdict, verify_round
+from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.wire.images import Pixels
 from perturbnet.wire.messages import Rules, encode
+from perturbnet.wire.units import PPB
 
 TRIES = {"cached": prepared.cached, "amplified": prepared.amplified, "robust": prepared.robust}
 KINDS = ("fresh", *TRIES)
@@ -132,7 +133,7 @@ class _Judge:
 
     def score(self, pixels: Pixels) -> float:
         verdict = self._verdict(pixels)
-        return score_verdict(verdict, epsilon=EPSILON, rules=self._bench.rules, response_ms=0) / 1e9
+        return score_verdict(verdict, epsilon=EPSILON, rules=self._bench.rules, response_ms=0) / PPB
 
     def first(self, tries: Iterable[Whole]) -> float:
         """The score of the first try that is accepted."""
@@ -141,7 +142,7 @@ class _Judge:
 
     def _verdict(self, pixels: Pixels) -> Verdict:
         body = encode(build_response("trial", NO_CHALLENGE, pixels))
-        return verify_round(self._task, [(body, None)], self._bench.engine, self._label)[0]
+        return verify(self._task, body, self._bench.engine, clean=self._label)
 
 
 def summarise(trials: Sequence[Trial]) -> list[dict[str, float | str | None]]:

@@ -125,7 +125,7 @@ def draw_table(gains: Sequence[Gain], headline: int, title: str) -> Table:
     return table
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):

@@ -41,6 +41,7 @@ from perturbnet.rules.classification import Engine
 from perturbnet.rules.traversal import Draw
 from perturbnet.runtime.artifacts import sha256_file
 from perturbnet.runtime.progress import Progress
+from perturbnet.wire.digests import sha256_hex
 from perturbnet.wire.images import Pixels
 from perturbnet.wire.messages import Rules
 
@@ -189,7 +190,7 @@ def _compile(weights: Path, settings: Settings) -> tuple[Engine, Differentiable]
     from perturbnet.classifier.canonical.profiles import build_engine, compile_profile
 
     artefact = compile_profile(settings.profile, cache_dir=settings.cache_dir, weights=weights)
-    digest = hashlib.sha256(artefact.encode()).hexdigest()
+    digest = sha256_hex(artefact.encode())
     return build_engine(artefact, digest, device="cpu"), GradientNetwork(artefact)
 
 

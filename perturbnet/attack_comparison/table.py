@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perturbnet.wire.units import from_ppb
+
 RESAMPLINGS = 4000
 CHANGED, SQUARES = 2, 3  # of a point: see `trials.run_trial`
 Trial = Mapping[str, Any]
@@ -20,7 +22,7 @@ Trial = Mapping[str, Any]
 def read_score(trial: Trial, budget_s: float) -> float:
     """The score of the best answer accepted by then; 0 where there was none."""
     point = point_at(trial, budget_s)
-    return 0.0 if point is None else point[4] / 1e9
+    return 0.0 if point is None else from_ppb(int(point[4]))
 
 
 def point_at(trial: Trial, budget_s: float) -> Sequence[float] | None:

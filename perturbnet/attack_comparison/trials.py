@@ -16,12 +16,13 @@ from perturbnet.datasets import ImageSource
 from perturbnet.errors import ChallengeError, Reject, RowUnreadable
 from perturbnet.rounds.challenges import Challenge, build_challenge
 from perturbnet.rules.classification import Engine
-from perturbnet.rules.distortion import rmse, to_ppb
+from perturbnet.rules.distortion import rmse
 from perturbnet.rules.scoring import score_perturbation
 from perturbnet.rules.traversal import Draw
-from perturbnet.rules.verification import Task, Verdict, verify_round
+from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.wire.images import Pixels, encode_base64, encode_png, pixel_digest
 from perturbnet.wire.messages import AttackResponse, Rules, encode, response_limit_bytes
+from perturbnet.wire.units import to_ppb
 
 CHALLENGE_ID = "0" * 64
 
@@ -139,7 +140,7 @@ class Judge:
             perturbed_image_b64=encode_base64(encode_png(pixels)),
             pixels_sha256=pixel_digest(pixels),
         )
-        return verify_round(self._task, [(encode(response), None)], self._engine, self._challenge.label)[0]
+        return verify(self._task, encode(response), self._engine, clean=self._challenge.label)
 
 
 def open_bench_source(profile: str, cache_dir: Path) -> ImageSource:

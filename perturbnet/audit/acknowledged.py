@@ -122,7 +122,7 @@ def check_body(
         return
     terms = Contexts(bundle).terms_of(asked.leaf)
     clean = clean_image(source.read(asked.leaf.row), asked.leaf.freshness)
-    task = build_task(OpenRound(asked.position, asked.hash, asked.leaf), terms.rules, clean)
+    task = build_task(OpenRound(asked.position, asked.hash, asked.leaf), terms, clean)
     verdict = verify(task, body, engine, signed_pixels=receipt.signed_pixels or None)
     for name in ("reject", "adversarial_pixels", "linf_u8", "sum_sq", "label_after", "logits_after"):
         expected, got = getattr(verdict, name), getattr(receipt, name)

@@ -22,17 +22,15 @@ from perturbnet.audit.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceImage
 from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
-from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf, RulesLeaf
+from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, RulesLeaf
 from perturbnet.rounds.logged import Contexts, Log, LoggedRound
-from perturbnet.rounds.receipts import Answer, build_task, judge_answers, write_receipts
+from perturbnet.rounds.receipts import build_task, judge_answers, write_receipts
 from perturbnet.rounds.terms import Terms
 from perturbnet.rules.classification import Classification, Engine
 from perturbnet.rules.freshness import FreshnessRanges
-from perturbnet.rules.verification import NOT_REACHED, Verdict
-from perturbnet.wire import keys
+from perturbnet.rules.verification import NOT_REACHED, Image, Verdict, Verification, signature_holds
 from perturbnet.wire.deltas import apply_delta
 from perturbnet.wire.images import Pixels, pixel_digest
-from perturbnet.wire.messages import RESPONSE_DOMAIN, response_payload
 
 LABEL_FIELDS = frozenset(
     {
@@ -59,7 +57,6 @@ UNSIGNED = frozenset(
         Reject.BAD_SIGNATURE,
     }
 )
-_SIGNATURE_HEX = 2 + 2 * keys.SIGNATURE_BYTES
 
 
 class RecordedEngine:
@@ -112,14 +109,13 @@ class RoundCheck:
         opened = logged.opened
         try:
             terms = self._contexts.terms_of(opened.leaf)
-            config = self._contexts.config_of(opened.leaf)
         except LedgerCorrupt as error:
             self._find(
                 AuditStep.SEQUENCE, opened.position, "config, rules, metagraph", "its terms", error.message
             )
             return
         for entry, leaf in zip(logged.receipts, logged.receipt_leaves(), strict=True):
-            self._check_signature(entry.position, leaf, config)
+            self._check_signature(entry.position, leaf, terms)
         clean = self._clean_image(opened, terms)
         if clean is None:
             self.report.unchecked["receipts without their clean image"] += len(logged.receipts)
@@ -157,13 +153,13 @@ class RoundCheck:
         opened, receipts = logged.opened, logged.receipt_leaves()
         engine = self._engine_for(terms, receipts)
         judge: Engine = engine or RecordedEngine(opened.leaf, receipts)
-        task = build_task(opened, terms.rules, clean)
         before = judge.classify([clean])[0]
         if engine is not None:
             self._check_clean(opened, before)
+        verification = Verification(build_task(opened, terms, clean), judge, before)
         answers = [self._answer(entry, opened, terms, clean) for entry in logged.receipts]
         try:
-            judged = judge_answers(task, answers, judge, duplicates=terms.duplicates, clean=before)
+            judged = judge_answers(verification, answers, duplicates=terms.duplicates)
         except (ValueError, ArithmeticError) as error:  # epsilon and rules are a stranger's text
             wanted = "ones that can be computed with"
             self._find(AuditStep.ANSWERS, opened.position, "epsilon, rules", wanted, repr(error))
@@ -184,7 +180,9 @@ class RoundCheck:
             return None
         return self.engine
 
-    def _answer(self, entry: Entry, opened: OpenRound, terms: Terms, clean: Pixels) -> Answer:
+    def _answer(
+        self, entry: Entry, opened: OpenRound, terms: Terms, clean: Pixels
+    ) -> tuple[ArrivalRow, Image | Verdict]:
         """A miner's answer as far as it can be had, and counted accordingly."""
         leaf = entry.leaf
         if not isinstance(leaf, ReceiptLeaf):  # read_rounds collects nothing else
@@ -198,35 +196,38 @@ class RoundCheck:
             body=leaf.body,
             nonce=leaf.nonce,
             signature=leaf.signature,
-            pixels=leaf.signed_pixels,
             response_ms=leaf.response_ms,
         )
         if not leaf.adversarial_pixels:
-            return self._without_pixels(entry.position, leaf, row)
+            return row, self._without_pixels(entry.position, leaf)
+        return row, self._with_pixels(entry.position, leaf, clean)
+
+    def _with_pixels(self, position: int, leaf: ReceiptLeaf, clean: Pixels) -> Image | Verdict:
+        """An answer whose changes are published: its image, or the record where it is not looked at."""
         self.report.attested["response times"] += 1
-        if self.chosen is not None and entry.position not in self.chosen:
+        if self.chosen is not None and position not in self.chosen:
             self.report.unchecked["receipts outside the sample"] += 1
-            return Answer(row, recorded=_recorded(leaf, clean))
+            return _recorded(leaf, clean)
         try:
             pixels = apply_delta(clean, self.log.blob(leaf.delta))
         except BundleMissing:
             self.report.unchecked["receipts whose answer is not published any more"] += 1
-            return Answer(row, recorded=_recorded(leaf, clean))
+            return _recorded(leaf, clean)
         except PerturbError as error:
-            self._find(AuditStep.ANSWERS, entry.position, "delta", "the miner's changes", error.message)
-            return Answer(row, recorded=_recorded(leaf, clean))
+            self._find(AuditStep.ANSWERS, position, "delta", "the miner's changes", error.message)
+            return _recorded(leaf, clean)
         self.report.checked["receipts recomputed"] += 1
-        return Answer(row, pixels=pixels)
+        return Image.of(pixels, _signed_pixels(leaf))
 
-    def _without_pixels(self, position: int, leaf: ReceiptLeaf, row: ArrivalRow) -> Answer:
+    def _without_pixels(self, position: int, leaf: ReceiptLeaf) -> Verdict:
         """An answer of which no pixels came: the code is the validator's word; the rest must be empty."""
+        signed = _signed_pixels(leaf)
         if leaf.reject == Reject.OK or leaf.reject not in set(Reject):
-            self._find(
-                AuditStep.ANSWERS, position, "reject", "a code for an answer without pixels", leaf.reject
-            )
-            return Answer(row, recorded=Verdict(Reject.INTERRUPTED))
+            wanted = "a code for an answer without pixels"
+            self._find(AuditStep.ANSWERS, position, "reject", wanted, leaf.reject)
+            return Verdict(Reject.INTERRUPTED, signed_pixels=signed)
         self.report.attested[f"no image: {leaf.reject}"] += 1
-        return Answer(row)
+        return Verdict(Reject(leaf.reject), signed_pixels=signed)
 
     def _check_clean(self, opened: OpenRound, clean: Classification) -> None:
         """Step 8 for the challenge itself."""
@@ -241,26 +242,19 @@ class RoundCheck:
                 self._find(AuditStep.LABELS, opened.position, name, expected, got)
         self.report.checked["clean labels recomputed"] += 1
 
-    def _check_signature(self, position: int, leaf: ReceiptLeaf, config: ConfigLeaf) -> None:
+    def _check_signature(self, position: int, leaf: ReceiptLeaf, terms: Terms) -> None:
         """The miner's own signature, over what it was asked, its body and its pixels."""
         if not leaf.signature:
             if leaf.reject not in UNSIGNED:
                 self._find(AuditStep.ANSWERS, position, "signature", "the miner's", "none")
             return
-        payload = response_payload(
-            netuid=config.netuid,
-            validator=config.validator,
-            challenge_id=leaf.challenge_id,
-            nonce=leaf.nonce,
-            body_sha256=leaf.body,
-            pixels_sha256=leaf.signed_pixels or None,
-        )
-        if not keys.verify(leaf.hotkey, RESPONSE_DOMAIN, payload, _signature(leaf.signature)):
+        if not signature_holds(
+            terms.netuid, terms.validator, leaf.challenge_id, leaf, leaf.signed_pixels or None
+        ):
             self._find(AuditStep.ANSWERS, position, "signature", f"one of {leaf.hotkey}", leaf.signature)
         elif leaf.adversarial_pixels and leaf.adversarial_pixels != leaf.signed_pixels:
-            self._find(
-                AuditStep.ANSWERS, position, "adversarial_pixels", leaf.signed_pixels, leaf.adversarial_pixels
-            )
+            wanted, got = leaf.signed_pixels, leaf.adversarial_pixels
+            self._find(AuditStep.ANSWERS, position, "adversarial_pixels", wanted, got)
         self.report.checked["signatures"] += 1
 
     def _compare(
@@ -284,12 +278,11 @@ def _recorded(leaf: ReceiptLeaf, clean: Pixels) -> Verdict:
     values = {
         name: value for name, value in structs.asdict(leaf).items() if name in Verdict.__dataclass_fields__
     }
+    size = {"height": clean.shape[0], "width": clean.shape[1]}
     reject = Reject(leaf.reject) if leaf.reject in set(Reject) else Reject.INTERRUPTED
-    return Verdict(**{**values, "reject": reject, "height": clean.shape[0], "width": clean.shape[1]})
+    return Verdict(**{**values, **size, "reject": reject, "signed_pixels": _signed_pixels(leaf)})
 
 
-def _signature(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text.removeprefix("0x")) if len(text) == _SIGNATURE_HEX else b""
-    except ValueError:
-        return b""
+def _signed_pixels(leaf: ReceiptLeaf) -> str | None:
+    """What a receipt says was signed (`Verdict.signed_pixels`); `_check_signature` says whether it was."""
+    return leaf.signed_pixels if leaf.signature or leaf.signed_pixels else None

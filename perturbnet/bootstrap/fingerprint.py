@@ -33,6 +33,7 @@ from perturbnet.datasets.tables import count_rows, iterate_cells
 from perturbnet.errors import ArtifactError, DigestMismatch, RowUnreadable
 from perturbnet.ledger import merkle
 from perturbnet.runtime.progress import Progress
+from perturbnet.wire.digests import sha256_hex
 from perturbnet.wire.images import picture_digest
 
 UNDECODABLE_DOMAIN = b"perturb/undecodable/1\n"
@@ -123,7 +124,7 @@ def leaf_of(row: int, stored: bytes) -> tuple[bytes, Undecodable | None]:
     try:
         return row_leaf(picture_digest(picture_stored(row, stored))), None
     except RowUnreadable as error:
-        digest = hashlib.sha256(stored).hexdigest()
+        digest = sha256_hex(stored)
         return undecodable_leaf(digest), Undecodable(row, digest, error.detail)
 
 

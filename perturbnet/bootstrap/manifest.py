@@ -16,7 +16,6 @@ Schema: workflow/schemas/manifest.schema.json, written from the classes below.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -28,11 +27,11 @@ from perturbnet.bootstrap.model import ModelRecord
 from perturbnet.bootstrap.witness import FileWitness
 from perturbnet.errors import ArtifactError, ArtifactMissing
 from perturbnet.wire import canonical_json
-from perturbnet.wire.messages import PROTOCOL_VERSION
+from perturbnet.wire.digests import sha256_hex
+from perturbnet.wire.messages import PROTOCOL_VERSION, Digest
 
 FORMAT: Literal["perturb/manifest/1"] = "perturb/manifest/1"
 MAX_BYTES = 64 << 20
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Count = Annotated[int, Field(ge=0, le=canonical_json.MAX_SAFE_INTEGER)]
 
@@ -111,7 +110,7 @@ class Manifest(_Section):
     @cached_property
     def digest(self) -> str:
         """The protocol fingerprint: hex SHA-256 of `encode`."""
-        return hashlib.sha256(self.encode()).hexdigest()
+        return sha256_hex(self.encode())
 
     @cached_property
     def dataset_digest(self) -> str:

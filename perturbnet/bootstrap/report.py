@@ -8,7 +8,6 @@ it: a page that was cut short or edited is noticed like any other output.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -21,6 +20,7 @@ from perturbnet.datasets.source import picture_stored
 from perturbnet.datasets.tables import ParquetTable
 from perturbnet.errors import ArtifactMissing, DigestMismatch, RowUnreadable
 from perturbnet.hub.disk import readable_bytes
+from perturbnet.wire.digests import sha256_hex
 
 SAMPLES = 24
 _THUMB = 150  # pixels, the longer side
@@ -83,11 +83,11 @@ def require_whole(path: Path) -> None:
         raise ArtifactMissing(f"{path} does not exist") from None
     page, _, _ = data.rpartition(_SEAL.encode())
     if data != page + _seal(page):
-        raise DigestMismatch(str(path), "the digest in its last line", hashlib.sha256(page).hexdigest())
+        raise DigestMismatch(str(path), "the digest in its last line", sha256_hex(page))
 
 
 def _seal(page: bytes) -> bytes:
-    return f"{_SEAL}{hashlib.sha256(page).hexdigest()} -->\n".encode()
+    return f"{_SEAL}{sha256_hex(page)} -->\n".encode()
 
 
 def _head(manifest: Manifest) -> str:

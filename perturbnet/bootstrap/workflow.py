@@ -54,12 +54,12 @@ def open_plan(
     return plan
 
 
-def fetched_data(plan: BootstrapPlan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
+def fetched_data(plan: BootstrapPlan, checkpoints: Any) -> Files:
     """Return an input function: the records of the data set's files, once they are listed."""
     return lambda _: [str(plan.place.fetched(name)) for name in _data_files(plan, checkpoints)]
 
 
-def parts(plan: BootstrapPlan, checkpoints: Any) -> Files:  # noqa: ANN401 - Snakemake's
+def parts(plan: BootstrapPlan, checkpoints: Any) -> Files:
     """Return an input function: the parts of the fingerprint, once the files are listed."""
     return lambda _: [str(plan.place.part(name)) for name in _data_files(plan, checkpoints)]
 
@@ -80,7 +80,7 @@ def tell_end(plan: BootstrapPlan) -> None:
         _say(f"protocol fingerprint {open_manifest(plan.place).digest}")
 
 
-def _data_files(plan: BootstrapPlan, checkpoints: Any) -> list[str]:  # noqa: ANN401 - Snakemake's
+def _data_files(plan: BootstrapPlan, checkpoints: Any) -> list[str]:
     if plan.from_hub:
         checkpoints.listing.get()  # not listed yet: Snakemake runs that first and asks again
     return plan.data_files()

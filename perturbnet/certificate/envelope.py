@@ -15,7 +15,6 @@ Source: github.com/secure-systems-lab/dsse (protocol.md, envelope.md), in-toto/a
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +25,7 @@ from perturbnet.certificate.predicate import PREDICATE_TYPE, VERSION, Predicate
 from perturbnet.errors import OutputError
 from perturbnet.transparency.notes import SIGNATURE_BYTES, SigningKey, VerifierKey, decode_base64
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -81,7 +81,7 @@ class Certificate:
     @property
     def digest(self) -> str:
         """SHA-256 of the envelope, hex: what its leaf names."""
-        return hashlib.sha256(self.data).hexdigest()
+        return sha256_hex(self.data)
 
     @property
     def keyname(self) -> str:
@@ -141,7 +141,7 @@ def key_id(key: VerifierKey) -> str:
     return f"{key.name}+{key.id.hex()}"
 
 
-def _open(envelope: Any) -> tuple[bytes, str, bytes]:  # noqa: ANN401 - a JSON value
+def _open(envelope: Any) -> tuple[bytes, str, bytes]:
     match envelope:
         case {"payload": str(payload), "payloadType": str(kind), "signatures": [dict(signed)]}:
             keyid, sig = signed.get("keyid"), signed.get("sig")
@@ -183,7 +183,7 @@ def _read_statement(payload: bytes) -> Statement:
     return statement
 
 
-def _decode(data: bytes, what: str) -> Any:  # noqa: ANN401 - a JSON value
+def _decode(data: bytes, what: str) -> Any:
     try:
         return canonical_json.decode(data)
     except canonical_json.NotCanonical as error:

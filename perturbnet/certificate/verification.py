@@ -313,7 +313,7 @@ def _older(bundle: Bundle, newest: Anchor) -> list[Anchor]:
     return older
 
 
-def _differences(expected: Any, got: Any, name: str) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401
+def _differences(expected: Any, got: Any, name: str) -> Iterator[tuple[str, str, str]]:
     """Where two values differ, by name."""
     if isinstance(expected, dict) and isinstance(got, dict):
         for key in sorted({*expected, *got}):

@@ -261,7 +261,7 @@ def _refusal(error: SdkChainError, reasons: Mapping[ErrorCode, str]) -> ChainErr
     return ChainRejected(reason, error.message)
 
 
-def _signer(keypair: Keypair) -> Any:  # noqa: ANN401 - the SDK's union of all that can sign
+def _signer(keypair: Keypair) -> Any:
     return keypair
 
 

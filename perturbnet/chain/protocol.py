@@ -23,6 +23,7 @@ from perturbnet.rules.subnet import Commitment, Metagraph
 from perturbnet.wire.keys import Keypair
 
 U16_MAX = 65535
+RAO = 10**9  # in one token
 CLOSE_DEADLINE_S = 2.0  # the longest a connection may take to close
 MAX_COMMITMENT_FIELDS = 3
 MAX_FIELD_BYTES = 128  # of one `Raw` field

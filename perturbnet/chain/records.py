@@ -80,7 +80,7 @@ def read_metagraph(graph: dict[str, Any], netuid: int, block: int) -> Metagraph:
     return Metagraph(int(graph.get("block") or block), netuid, neurons)
 
 
-def _neuron(uid: int, hotkey: Any, coldkey: Any, axon: Any, *numbers: Any) -> Neuron:  # noqa: ANN401 - decoded SCALE
+def _neuron(uid: int, hotkey: Any, coldkey: Any, axon: Any, *numbers: Any) -> Neuron:
     stake, permit, active, updated, registered = (int(number or 0) for number in numbers)
     ip, port = _endpoint(axon)
     return Neuron(
@@ -97,7 +97,7 @@ def _neuron(uid: int, hotkey: Any, coldkey: Any, axon: Any, *numbers: Any) -> Ne
     )
 
 
-def _endpoint(axon: Any) -> tuple[str | None, int]:  # noqa: ANN401 - whatever the neuron wrote
+def _endpoint(axon: Any) -> tuple[str | None, int]:
     """Address and port of an axon record; (None, 0) when nothing, or nonsense, is served."""
     try:
         number, port, kind = int(axon["ip"]), int(axon["port"]), int(axon["ip_type"])
@@ -108,7 +108,7 @@ def _endpoint(axon: Any) -> tuple[str | None, int]:  # noqa: ANN401 - whatever t
         return None, 0
 
 
-def read_raw_fields(entries: Any) -> tuple[bytes, ...]:  # noqa: ANN401 - decoded SCALE
+def read_raw_fields(entries: Any) -> tuple[bytes, ...]:
     """The bytes of the `Raw<n>` fields, in order; text that is not hex is skipped."""
     found = []
     for entry in entries:

@@ -27,7 +27,7 @@ class Rpc(RpcSubstrate):
         )
         self._opened: list[Any] = []
 
-    def _interface(self, endpoint: str, fallbacks: list[str]) -> Any:  # noqa: ANN401 - the SDK's own
+    def _interface(self, endpoint: str, fallbacks: list[str]) -> Any:
         connection = super()._interface(endpoint, fallbacks)
         self._opened.append(connection)
         return connection

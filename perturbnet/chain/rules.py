@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from perturbnet.chain.protocol import U16_MAX, Hyperparameters
 from perturbnet.errors import ChainRejected, ConfigError
+from perturbnet.wire.units import PPB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PPB = 10**9
 MAX_UNREVEALED_COMMITS = 10
 MIN_COMMITMENT_COST_BYTES = 100
 _MAX_VALUE = 2**53 - 1

@@ -14,7 +14,6 @@ a word.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -26,6 +25,7 @@ from perturbnet.chain.rules import RegisteredHotkey, Row, epoch_of
 from perturbnet.chain.store import ChainFile, Transaction, decode_row, encode_row
 from perturbnet.errors import ChainRejected
 from perturbnet.wire import canonical_json, keys
+from perturbnet.wire.digests import sha256_hex
 
 DOMAIN = "perturb/local-chain/1"
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def submit(tx: Transaction, hotkey: str, payload: bytes, signature: bytes) -> st
     # 4. and 5. rules, effects
     _CALLS[call](tx, hotkey, **args)
     # 6. the log: a digest, for a sealed vector must not be read from it
-    digest = hashlib.sha256(payload).hexdigest()
+    digest = sha256_hex(payload)
     line = (tx.block, hotkey, nonce, call, digest, signature)
     added = tx.sql.execute("INSERT INTO extrinsic VALUES (NULL, ?, ?, ?, ?, ?, ?)", line)
     return f"{tx.block}-{added.lastrowid}"

@@ -98,7 +98,7 @@ class Transaction:
         """Replace one validator's row."""
         self.sql.execute("INSERT OR REPLACE INTO weight VALUES (?, ?)", (uid, encode_row(row)))
 
-    def one(self, query: str, *values: object) -> Any:  # noqa: ANN401 - a row of whatever was asked
+    def one(self, query: str, *values: object) -> Any:
         """The first row of a query, or None."""
         return self.sql.execute(query, values).fetchone()
 

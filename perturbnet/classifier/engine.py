@@ -8,7 +8,6 @@ verdicts only until the canonical engine takes over.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from perturbnet.classifier.preprocessing import Preprocessing, matrices
 from perturbnet.errors import ModelError
 from perturbnet.rules.classification import Classification
+from perturbnet.wire.digests import sha256_hex
 from perturbnet.wire.images import Pixels
 
 if TYPE_CHECKING:
@@ -134,9 +134,7 @@ def judge(logits: NDArray[np.float32] | NDArray[np.float64], labels: Sequence[st
     usable = np.where(np.isfinite(exact), exact, -np.inf) if saturated else exact
     index = int(np.argmax(usable))
     margin = float(usable[index] - np.delete(usable, index).max()) if saturated == 0 else 0.0
-    return Classification(
-        index, labels[index], hashlib.sha256(exact.tobytes()).hexdigest(), margin, saturated
-    )
+    return Classification(index, labels[index], sha256_hex(exact.tobytes()), margin, saturated)
 
 
 def _require_image(pixels: Pixels) -> None:

@@ -15,8 +15,17 @@ from importlib import resources
 from perturbnet.errors import ModelError
 
 REFERENCE_LABELS = (
-    "arrow", "crescent", "cross", "disc", "heart", "hourglass", "ring", "square", "star", "triangle",
-)  # fmt: skip
+    "arrow",
+    "crescent",
+    "cross",
+    "disc",
+    "heart",
+    "hourglass",
+    "ring",
+    "square",
+    "star",
+    "triangle",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ no other way to get weights, in particular not at random.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from perturbnet.errors import ArtifactError, ArtifactMissing
 from perturbnet.runtime.artifacts import Pin, read_pins, verify_file
+from perturbnet.wire.digests import is_digest
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOW = (
     "Fetch them with `perturb bootstrap` or `snakemake bootstrap` (476 MB), or try it without them: "
     "PERTURB_PROFILE=reference."
@@ -87,7 +86,7 @@ def _pin_of(wanted: PinnedWeights, path: Path) -> Pin:
     blob = path.resolve()
     if wanted.sha256 is not None and wanted.size is not None:
         return Pin(label, wanted.sha256, wanted.size)
-    if path.is_symlink() and _SHA256.fullmatch(blob.name):
+    if path.is_symlink() and is_digest(blob.name):
         return Pin(label, blob.name, blob.stat().st_size if blob.exists() else 0)
     raise ArtifactError(
         f"{path} cannot be verified: it is not pinned by digest, and is no link to a blob", hint=_HOW

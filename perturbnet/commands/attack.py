@@ -28,7 +28,7 @@ from perturbnet.commands.printing import JSON_HELP, print_facts
 @click.option("--list", "list_attacks", is_flag=True, help="List the attacks and end.")
 @settings_options
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
-def attack(  # noqa: PLR0913 - one for each option
+def attack(
     *,
     image: Path | None,
     attack_name: str | None,

@@ -49,7 +49,7 @@ def audit() -> None:
     All options: perturb audit bundle --help. Exit code 0: nothing found; 1: a finding, or no anchors. Times,
     time-outs and refused connections are the validator's word; the summary prints them as attested, not
     verified. Data set and model are those that `perturb bootstrap` prepared on this machine.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
 
 
 @audit.command(DEFAULT)
@@ -66,7 +66,7 @@ def audit() -> None:
 @click.option("--part", metavar="log|I/K", help="One part: the history, or the I-th of K ranges of receipts.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; '-' prints it instead.")
 @click.pass_context
-def audit_bundle(  # noqa: PLR0913 - one for each option
+def audit_bundle(
     ctx: click.Context,
     *,
     bundle: str | None,

@@ -62,7 +62,7 @@ bench.add_command(freshness)
 @click.option(
     "--json", "json_file", metavar="FILE", help="Also write the table as JSON; '-' prints it instead."
 )
-def attacks(  # noqa: PLR0913 - one for each option
+def attacks(
     *,
     images: int,
     budgets: str,
@@ -91,7 +91,7 @@ def attacks(  # noqa: PLR0913 - one for each option
     perturb bench attacks --against all --picture scores.svg    everything, half an hour and more
     perturb bench attacks --attack mine --against exchange      your own, by entry point
     perturb bench attacks --attack my_file:MyAttack             your own, not installed yet
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from perturbnet.attack_comparison.contenders import contender_names, expand, open_contender
     from perturbnet.attack_comparison.metering import VirtualCosts
     from perturbnet.attack_comparison.running import ComparisonPlan, run_plan

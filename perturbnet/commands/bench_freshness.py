@@ -27,16 +27,31 @@ from perturbnet.display.bars import open_bar
 )
 @click.option("--profile", help="Data set and model: imagenet100 or reference  [default: PERTURB_PROFILE]")
 @click.option("--split", help="Split of the data set  [default: the one that validators draw from]")
-@click.option("--scale", nargs=2, type=click.IntRange(100, 1000), metavar="LEAST MOST",
-              help="Try another rescale, in thousandths.")  # fmt: skip
-@click.option("--cut", nargs=2, type=click.IntRange(0, 900), metavar="LEAST MOST",
-              help="Try another cut of each side, in thousandths.")  # fmt: skip
-@click.option("--form", default=2, show_default=True, type=click.IntRange(1, 2),
-              help="The network's form of freshness to begin from; 1 had one view.")  # fmt: skip
+@click.option(
+    "--scale",
+    nargs=2,
+    type=click.IntRange(100, 1000),
+    metavar="LEAST MOST",
+    help="Try another rescale, in thousandths.",
+)
+@click.option(
+    "--cut",
+    nargs=2,
+    type=click.IntRange(0, 900),
+    metavar="LEAST MOST",
+    help="Try another cut of each side, in thousandths.",
+)
+@click.option(
+    "--form",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 2),
+    help="The network's form of freshness to begin from; 1 had one view.",
+)
 @click.option("--views", type=click.IntRange(1, 256), help="Try at most so many views of a draw.")
 @click.option("--robust/--no-robust", default=True, help="Prepare against many warps too: most of the time.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write all trials as JSON; '-' prints it.")
-def freshness(  # noqa: PLR0913 - one for each option
+def freshness(
     *,
     pictures: int,
     draws: int,
@@ -62,7 +77,7 @@ def freshness(  # noqa: PLR0913 - one for each option
     perturb bench freshness --n 8                  a first look, minutes
     perturb bench freshness --cut 0 62             with milder ranges
     perturb bench freshness --form 1               as the network first had it
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from dataclasses import replace
 
     from perturbnet.rules.freshness import FRESHNESS_FORMS
@@ -84,9 +99,9 @@ def _require_order(**ranges: tuple[int, int] | None) -> None:
             raise click.UsageError(f"--{name} {given[0]} {given[1]}: the least is above the most")
 
 
-def _run(  # noqa: PLR0913 - what the command was asked
-    settings: Any,  # noqa: ANN401 - Settings, whose import is slow
-    ranges: Any,  # noqa: ANN401 - FreshnessRanges, likewise
+def _run(
+    settings: Any,
+    ranges: Any,
     pictures: int,
     draws: int,
     budget_s: float,

@@ -47,7 +47,7 @@ def miner_bench(
     \b
     perturb miner bench                            8 challenges, 20 s each
     perturb miner bench --at-once 4 --n 12         with several validators asking at once
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     settings = read_settings(PERTURB_PROFILE=profile, PERTURB_ATTACK=attack_name)
     timeouts_s = _read_timeouts(seconds, float(settings.answer_reserve_seconds))
     found = _measure(settings, challenges, timeouts_s, at_once)

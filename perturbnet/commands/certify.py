@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from perturbnet.commands.given import read_settings
 from perturbnet.commands.printing import write_json, write_text
 from perturbnet.commands.report import certificate_render
 from perturbnet.display.bars import open_bar
+from perturbnet.wire.digests import is_digest
 
 if TYPE_CHECKING:
     from perturbnet.certificate.envelope import Certificate
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from perturbnet.config import Settings
     from perturbnet.transparency.anchors import Anchor
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _POLL_S = 0.5
 
 
@@ -34,9 +33,15 @@ _POLL_S = 0.5
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Where to write the certificate.")
 @click.option("--cyclonedx", type=click.Path(path_type=Path), help="Write a CycloneDX model card too.")
 @click.option("--no-record", is_flag=True, help="Do not make it a leaf; then nothing pins it on chain.")
-@click.option("--wait", "wait_s", default=0.0, type=click.FloatRange(0), metavar="SECONDS",
-              help="Wait so long for a running validator to record it.")  # fmt: skip
-def certify(  # noqa: PLR0913 - one for each option
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Wait so long for a running validator to record it.",
+)
+def certify(
     *,
     bundle: str,
     model: str | None,
@@ -68,9 +73,15 @@ def certify(  # noqa: PLR0913 - one for each option
         raise NoteError(f"there is no {KEY_FILE} in {settings.state_dir} to sign with", hint=hint)
     with open_bundle(bundle) as opened, open_bar("leaves") as progress:
         certificate = issue_certificate(
-            opened, key, issued_ms=SystemClock().time_ns() // 10**6, model=_model_name(model),
-            since=since, until=until, level=level, progress=progress,
-        )  # fmt: skip
+            opened,
+            key,
+            issued_ms=SystemClock().time_ns() // 10**6,
+            model=_model_name(model),
+            since=since,
+            until=until,
+            level=level,
+            progress=progress,
+        )
     _write(out, certificate.data + b"\n")
     if cyclonedx is not None:
         _write(cyclonedx, render_model_card(certificate))
@@ -115,7 +126,7 @@ def show(file: Path, json_file: str | None, cyclonedx: Path | None) -> None:
 @click.option("--netuid", type=click.IntRange(0, 65535), help="The subnet  [default: NETUID]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the steps as JSON; '-' prints them.")
 @click.pass_context
-def verify(  # noqa: PLR0913 - one for each option
+def verify(
     ctx: click.Context,
     *,
     file: Path,
@@ -226,7 +237,7 @@ def _model_name(given: str | None) -> str | None:
 
 def _model_digest(given: str | None) -> str | None:
     found = _model_name(given)
-    if found is not None and not _DIGEST.fullmatch(found):
+    if found is not None and not is_digest(found):
         raise click.BadParameter(f"{given!r} is no file and no SHA-256", param_hint="--model")
     return found
 

@@ -44,7 +44,7 @@ def doctor(
     It only looks: it writes and announces nothing, and a running neuron is not disturbed. Each line says
     what to do, and is ok, look (it may be meant), bad (it stops the neuron or spoils its work) or unknown (it
     is not told from here). Exit code 1 where one is bad.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from rich.console import Console
 
     from perturbnet.doctor import CheckOutcome, Patient, examine, write_checklist

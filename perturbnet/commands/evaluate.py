@@ -21,26 +21,59 @@ DEFAULT_OUT = Path("evaluation")
 
 
 @click.command()
-@click.option("--model", required=True, metavar="timm:NAME|FILE.safetensors",
-              help="A name of timm's whose weights are in a hub cache, or a file of weights.")  # fmt: skip
-@click.option("--images", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Pictures: DIR/class/picture.png, or DIR/picture.png without classes.")  # fmt: skip
-@click.option("--attack", "attacks", multiple=True, default=("exchange",), show_default=True,
-              help="Attack; may be given several times. `perturb attack --list` names them.")  # fmt: skip
-@click.option("--seconds", default="20", show_default=True, metavar="S",
-              help="Time that each attack has for each image.")  # fmt: skip
-@click.option("--out", default=DEFAULT_OUT, show_default=True, type=click.Path(path_type=Path),
-              help="Folder for everything; the same command goes on with what is there.")  # fmt: skip
+@click.option(
+    "--model",
+    required=True,
+    metavar="timm:NAME|FILE.safetensors",
+    help="A name of timm's whose weights are in a hub cache, or a file of weights.",
+)
+@click.option(
+    "--images",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Pictures: DIR/class/picture.png, or DIR/picture.png without classes.",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    default=("exchange",),
+    show_default=True,
+    help="Attack; may be given several times. `perturb attack --list` names them.",
+)
+@click.option(
+    "--seconds",
+    default="20",
+    show_default=True,
+    metavar="S",
+    help="Time that each attack has for each image.",
+)
+@click.option(
+    "--out",
+    default=DEFAULT_OUT,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for everything; the same command goes on with what is there.",
+)
 @click.option(
     "--arch", metavar="NAME", help="FILE's architecture, as timm calls it  [default: what FILE says]"
 )
-@click.option("--labels", metavar="FILE|folders",
-              help="Names of the outputs: a file, or the class folders' names, sorted.")  # fmt: skip
+@click.option(
+    "--labels",
+    metavar="FILE|folders",
+    help="Names of the outputs: a file, or the class folders' names, sorted.",
+)
 @click.option("--unlabelled", is_flag=True, help="Folders are no classes: no accuracy against ground truth.")
 @click.option("--limit", type=click.IntRange(1), help="Judge only so many pictures, drawn by --seed.")
 @click.option("--seed", default="", help="Text that the order of pictures and --limit follow from.")
-@click.option("--longest-side", type=click.IntRange(32, 8192), metavar="PIXELS",
-              help="Make larger pictures smaller first, in exact integers.")  # fmt: skip
+@click.option(
+    "--longest-side",
+    type=click.IntRange(32, 8192),
+    metavar="PIXELS",
+    help="Make larger pictures smaller first, in exact integers.",
+)
 @click.option("--size", type=click.IntRange(1, 2048), help="Side of the network's input  [default: timm's]")
 @click.option(
     "--interpolation", "kernel", type=click.Choice(("bicubic", "bilinear")), help="[default: timm's]"
@@ -49,15 +82,30 @@ DEFAULT_OUT = Path("evaluation")
 @click.option("--crop-pct", metavar="SHARE", help="What the crop keeps  [default: timm's]")
 @click.option("--mean", nargs=3, metavar="R G B", help="Mean of levels / 255  [default: timm's]")
 @click.option("--std", nargs=3, metavar="R G B", help="Their deviation  [default: timm's]")
-@click.option("--clock", default="wall", show_default=True, type=click.Choice(("wall", "virtual")),
-              help="virtual: each pass costs a stated time, so a run finds the same again.")  # fmt: skip
-@click.option("--costs-ms", nargs=4, type=click.FloatRange(0.001), metavar="F B V S",
-              help="Virtual costs: forward, backward, verification, SSIM  [default: 6 12 25 6]")  # fmt: skip
+@click.option(
+    "--clock",
+    default="wall",
+    show_default=True,
+    type=click.Choice(("wall", "virtual")),
+    help="virtual: each pass costs a stated time, so a run finds the same again.",
+)
+@click.option(
+    "--costs-ms",
+    nargs=4,
+    type=click.FloatRange(0.001),
+    metavar="F B V S",
+    help="Virtual costs: forward, backward, verification, SSIM  [default: 6 12 25 6]",
+)
 @click.option("--freshness", is_flag=True, help="Rescale, crop and flip each picture as the network does.")
 @click.option("--float64", "plain", is_flag=True, help="Judge in float64 even where it could be compiled.")
 @click.option("--fetch", is_flag=True, help="Ask the hub for timm:NAME's weights where no cache has them.")
-@click.option("--key", "key_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="An unencrypted hotkey that owns the log  [default: one of its own]")  # fmt: skip
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An unencrypted hotkey that owns the log  [default: one of its own]",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N  [default: PERTURB_DEVICE]")
 @click.option("--check", is_flag=True, help="Judge nothing: recompute the log in --out, as a stranger would.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting, e.g. a gate.")
@@ -65,7 +113,7 @@ DEFAULT_OUT = Path("evaluation")
     "--json", "json_file", metavar="FILE", help="Also write the result as JSON; '-' prints it instead."
 )
 @click.pass_context
-def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one for each option above
+def evaluate(ctx: click.Context, /, **given: Any) -> None:
     """Evaluate any classifier on your own images, by the network's rules, offline.
 
     Every image is attacked and every answer verified as a validator would, in a ledger of its own; it ends in
@@ -80,7 +128,7 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - one
 
     Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
     2: options; 3: --out holds another evaluation, or an image changed.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from perturbnet.evaluation.outcome import conclude, introduce, write_products
     from perturbnet.evaluation.run import prepare
 

@@ -68,7 +68,7 @@ def export() -> None:
     manifest that names each file by digest. Exporting again into OUT, when the log has grown, adds shards.
     In Python: perturbnet.load_adversarial(OUT, source="reference"). For clusters: snakemake export, or the
     parts of it: plan, part, finish.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
 
 
 @export.command("dataset")
@@ -85,7 +85,7 @@ def export_dataset(
     key_file: Path | None,
     profile: str | None,
     as_json: bool,
-    **wishes: Any,  # noqa: ANN401 - the options of _wishes
+    **wishes: Any,
 ) -> None:
     """Export a published log (a folder, or its address) into the folder OUT.
 
@@ -107,7 +107,7 @@ def export_dataset(
 @click.argument("out", type=click.Path(path_type=Path))
 @_wishes
 @DONE
-def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> None:  # noqa: ANN401 - likewise
+def export_plan(*, bundle: str, out: Path, done: Path | None, **wishes: Any) -> None:
     """Fix what is exported: the log's size and root, and its ranges of leaves. Parts refer to it."""
     from perturbnet.adversarial_dataset.exporting import begin
     from perturbnet.transparency.bundle import open_bundle

@@ -38,7 +38,7 @@ def ledger() -> None:
 
     BUNDLE is a folder or an http(s) address. This machine's log is the one in PERTURB_STATE_DIR. A validator
     that runs on it publishes by itself (PERTURB_PUBLISH_TO); stop it before these commands open the log.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
 
 
 @ledger.command()

@@ -12,8 +12,13 @@ from perturbnet.errors import PerturbError
 
 
 @click.command()
-@click.option("--miners", default=8, show_default=True, type=click.IntRange(1, 64),
-              help="Miners in all; beyond the first, up to six are bad on purpose.")  # fmt: skip
+@click.option(
+    "--miners",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Miners in all; beyond the first, up to six are bad on purpose.",
+)
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1, 10_000), help="Rounds to run.")
 @click.option("--profile", default="reference", show_default=True, help="Data set and model.")
 @click.option(
@@ -23,9 +28,14 @@ from perturbnet.errors import PerturbError
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Set one setting of every process.")
 @click.option("--json", "json_file", metavar="FILE", help=JSON_HELP)
 def localnet(
-    miners: int, rounds: int, profile: str, keep: Path | None, seed: str | None, pairs: tuple[str, ...],
+    miners: int,
+    rounds: int,
+    profile: str,
+    keep: Path | None,
+    seed: str | None,
+    pairs: tuple[str, ...],
     json_file: str | None,
-) -> None:  # fmt: skip
+) -> None:
     """Run a whole network on this machine: chain, wallets, one validator, miners good and bad.
 
     Ends with a table, an audit of its own log, a contact sheet of what was found, and the folder where it is

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest itself, as it is hashed.")
 @click.pass_context
-def manifest(context: click.Context, profile: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+def manifest(context: click.Context, profile: str | None, as_json: bool) -> None:
     """Print what this node holds and its digest, the protocol fingerprint.
 
     Two nodes with the same digest have the same pixels, the same model and the same wire. It is written by
@@ -43,7 +43,7 @@ def manifest(context: click.Context, profile: str | None, as_json: bool) -> None
 @manifest.command("check")
 @profile_option
 @click.option("--paranoid", is_flag=True, help="Hash every file and decode every row again.")
-def check(profile: str | None, paranoid: bool) -> None:  # noqa: FBT001 - click's
+def check(profile: str | None, paranoid: bool) -> None:
     """Compare what is on this machine with the manifest, as validator and miner do when they start.
 
     Sizes, times and sampled rows; with --paranoid all bytes and all rows. Exit code 3 if anything differs.

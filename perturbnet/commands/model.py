@@ -9,6 +9,7 @@ import click
 
 from perturbnet.commands.given import PROFILES, read_settings
 from perturbnet.commands.printing import JSON_HELP, print_facts, print_table, write_json
+from perturbnet.wire.digests import sha256_hex
 
 if TYPE_CHECKING:
     from perturbnet.classifier.canonical.artefact import Artefact
@@ -138,7 +139,7 @@ def label(
     write_json({**facts, "images": rows}, json_file)
 
 
-def _open_file(file: Path, device: str, kind: str) -> Any:  # noqa: ANN401 - either canonical engine
+def _open_file(file: Path, device: str, kind: str) -> Any:
     from perturbnet.classifier.canonical.artefact import read_artefact
     from perturbnet.classifier.canonical.profiles import build_engine
 
@@ -150,8 +151,6 @@ def _open_file(file: Path, device: str, kind: str) -> Any:  # noqa: ANN401 - eit
 
 def _facts(artefact: Artefact, digest: str) -> dict[str, str]:
     """What a model is, in a few lines."""
-    import hashlib
-
     weights = sum(layer.weights.size for layer in artefact.layers)
     return {
         "name": artefact.name,
@@ -159,6 +158,6 @@ def _facts(artefact: Artefact, digest: str) -> dict[str, str]:
         "input": f"{artefact.size}×{artefact.size}, {artefact.coefficient_bits}-bit coefficients",
         "labels": str(len(artefact.labels)),
         "steps": f"{len(artefact.steps)}, {len(artefact.layers)} layers, {weights} weights",
-        "SiLU table": hashlib.sha256(artefact.silu.tobytes()).hexdigest(),
-        "sigmoid table": hashlib.sha256(artefact.sigmoid.tobytes()).hexdigest(),
+        "SiLU table": sha256_hex(artefact.silu.tobytes()),
+        "sigmoid table": sha256_hex(artefact.sigmoid.tobytes()),
     }

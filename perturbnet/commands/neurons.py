@@ -18,7 +18,7 @@ def validator() -> None:
 @validator.command("run")
 @click.option("--paranoid", is_flag=True, help="First hash every file and decode every row of the data set.")
 @settings_options
-def validator_run(paranoid: bool, pairs: tuple[str, ...], file: Path | None) -> None:  # noqa: FBT001 - click's
+def validator_run(paranoid: bool, pairs: tuple[str, ...], file: Path | None) -> None:
     """Run until Ctrl-C or SIGTERM. Needs WALLET_NAME, WALLET_HOTKEY, NETUID and NETWORK.
 
     What `perturb bootstrap` prepared is compared with its manifest first; anything else is refused by name.

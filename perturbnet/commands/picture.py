@@ -20,6 +20,7 @@ from perturbnet.rules.verification import Task, Verdict, verify
 from perturbnet.runtime.clock import SystemClock
 from perturbnet.wire.images import Pixels, encode_png
 from perturbnet.wire.messages import encode
+from perturbnet.wire.units import PPB
 
 NO_CHALLENGE = "0" * 64
 MAX_BODY_BYTES = 2**31
@@ -73,8 +74,15 @@ def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float
         hint = "try --seconds with more time, or another --attack"
         raise AttackError(f"{stands}: {result.reason} in {seconds:.1f} s", hint=hint)
     verdict = verify(task, _body(result.adversarial), engine)
-    return _write(path, out, clean, result.adversarial, verdict, seconds,
-                  score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / 1e9)  # fmt: skip
+    return _write(
+        path,
+        out,
+        clean,
+        result.adversarial,
+        verdict,
+        seconds,
+        score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / PPB,
+    )
 
 
 def _write(

@@ -27,7 +27,7 @@ def pins() -> None:
 @profile_option
 @pins_option
 @click.option("--json", "as_json", is_flag=True, help="Print the pins file itself.")
-def show(profile: str | None, pins_file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+def show(profile: str | None, pins_file: Path | None, as_json: bool) -> None:
     """Print each pinned repository and file, with the digest if a download has recorded it."""
     from perturbnet.bootstrap.pins import format_pins, read_profile_pins, wanted_of
 
@@ -59,7 +59,7 @@ def update(
     pins_file: Path | None,
     listing_file: Path | None,
     out: Path | None,
-    check: bool,  # noqa: FBT001 - click's
+    check: bool,
 ) -> None:
     """After a download: write full commits, digests, sizes and the number of rows into the pins.
 

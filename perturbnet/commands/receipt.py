@@ -10,6 +10,7 @@ import click
 
 from perturbnet.commands.audit_inputs import audit_settings, open_means, read_file
 from perturbnet.commands.printing import write_json
+from perturbnet.wire.units import from_ppb
 
 if TYPE_CHECKING:
     from perturbnet.audit.acknowledged import AcknowledgementOutcome
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--proofs", type=click.Path(path_type=Path), help="Folder for .tlog-proof files.")
 @click.option("--json", "json_file", metavar="FILE", help="Write outcomes as JSON; '-' prints them.")
 @click.pass_context
-def audit_receipt(  # noqa: PLR0913 - one for each option
+def audit_receipt(
     ctx: click.Context,
     *,
     acknowledgements: Path,
@@ -96,7 +97,7 @@ def _print_outcomes(outcomes: Sequence[AcknowledgementOutcome], json_file: str |
         told = outcome.acknowledgement
         shown = f"leaf {told.leaf} of {outcome.validator[:8]}…: {outcome.status}"
         if json_file != "-":
-            click.echo(f"{shown}; told {told.reject}, score {told.score_ppb / 1e9:.4f}")
+            click.echo(f"{shown}; told {told.reject}, score {from_ppb(told.score_ppb):.4f}")
             for finding in outcome.findings:
                 click.echo(f"  {finding.sentence()}")
         rows.append(

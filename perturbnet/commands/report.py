@@ -22,18 +22,32 @@ NOT_HERE = "BUNDLE"  # how a page names a folder of the reader's own machine
 @click.argument("bundle")
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--since", metavar="LEAF", default=0, type=click.IntRange(0), help="Rounds from this leaf on.")
-@click.option("--until", metavar="LEAF", type=click.IntRange(1),
-              help="Leaves before this one  [default: all]")  # fmt: skip
+@click.option(
+    "--until", metavar="LEAF", type=click.IntRange(1), help="Leaves before this one  [default: all]"
+)
 @click.option("--model", metavar="DIGEST", default="", help="Which model  [default: the newest round's]")
-@click.option("--pictures", default=8, show_default=True, type=click.IntRange(0, 24),
-              help="How many examples are shown; 0: a page without.")  # fmt: skip
-@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="The folder of pictures of a `perturb evaluate`.")  # fmt: skip
+@click.option(
+    "--pictures",
+    default=8,
+    show_default=True,
+    type=click.IntRange(0, 24),
+    help="How many examples are shown; 0: a page without.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of pictures of a `perturb evaluate`.",
+)
 @click.option("--profile", help="Data set of the pictures  [default: the log's, or PERTURB_PROFILE]")
-@click.option("--certificate", "certificate_file", metavar="FILE", type=click.Path(path_type=Path),
-              help="A certificate of this log: named on the page, its numbers compared.")  # fmt: skip
+@click.option(
+    "--certificate",
+    "certificate_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A certificate of this log: named on the page, its numbers compared.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Also write the numbers as JSON; '-' prints them.")
-def report(  # noqa: PLR0913 - one for each option
+def report(
     *,
     bundle: str,
     out: Path,
@@ -58,7 +72,7 @@ def report(  # noqa: PLR0913 - one for each option
     their pixels have the digests in the log; without it the page says so.
 
     Exit code 3: there is no log, or it is not what its digests say.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from perturbnet.certificate.envelope import read_certificate
     from perturbnet.report import ReportOptions, encode_summary, make_report, write_report
     from perturbnet.transparency.bundle import open_bundle

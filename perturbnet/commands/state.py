@@ -36,7 +36,7 @@ def state() -> None:
 
     Nothing is ever repaired or reset: what is damaged is named, and left as it is. Exit code 3: the state was
     refused.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ def status(
     there is not recomputed: `perturb audit` does that.
 
     Exit code 0: all is well; 1: nobody answers, or something wants looking at.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from rich.console import Console
 
     from perturbnet.overview import encode_overview, open_feed

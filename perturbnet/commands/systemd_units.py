@@ -135,7 +135,7 @@ def _section_lines(section: str, values: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _value_text(value: str | int | bool) -> str:  # noqa: FBT001 - a value of the file
+def _value_text(value: str | int | bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

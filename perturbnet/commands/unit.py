@@ -17,13 +17,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("role", type=click.Choice(("validator", "miner", "bootstrap")))
-@click.option("--for", "of", type=click.Choice(("validator", "miner")), default="validator",
-              show_default=True, help="Whose bootstrap: roles have their own users and caches.")  # fmt: skip
+@click.option(
+    "--for",
+    "of",
+    type=click.Choice(("validator", "miner")),
+    default="validator",
+    show_default=True,
+    help="Whose bootstrap: roles have their own users and caches.",
+)
 @click.option("--cuda", is_flag=True, help="Let it reach NVIDIA's devices.")
 @click.option("--instance", default="", metavar="NAME", help="One of several of a role on this host.")
 @click.option("--program", metavar="PATH", help="The perturb command it starts  [default: this one]")
-@click.option("--config", default=CONFIG_FOLDER, show_default=True, metavar="FOLDER",
-              help="Where your settings and your hotkey lie.")  # fmt: skip
+@click.option(
+    "--config",
+    default=CONFIG_FOLDER,
+    show_default=True,
+    metavar="FOLDER",
+    help="Where your settings and your hotkey lie.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print name, text and the files it needs as JSON.")
 def unit(
     *, role: str, of: str, cuda: bool, instance: str, program: str | None, config: str, as_json: bool
@@ -37,7 +48,7 @@ def unit(
 
     It runs as a user of its own that exists while it runs, sees no home, writes to its state and cache only,
     and is ended by systemd's watchdog when its loop stands still. docs/operations.md walks through it.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from perturbnet.commands.systemd_units import read_source, render_unit
 
     key = f"{of}-bootstrap" if role == "bootstrap" else role

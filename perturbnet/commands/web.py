@@ -14,8 +14,13 @@ DEFAULT_PORT = 8477
 
 @click.command()
 @click.argument("bundle", required=False)
-@click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535),
-              help="Port on 127.0.0.1; 0 takes any that is free.")  # fmt: skip
+@click.option(
+    "--port",
+    default=DEFAULT_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port on 127.0.0.1; 0 takes any that is free.",
+)
 @settings_options
 def web(bundle: str | None, port: int, pairs: tuple[str, ...], file: Path | None) -> None:
     """Show a validator in the browser: standings over time, challenges as pictures, weights, the log's head.
@@ -26,7 +31,7 @@ def web(bundle: str | None, port: int, pairs: tuple[str, ...], file: Path | None
 
     Read-only, on 127.0.0.1 only, until Ctrl-C. From another machine: ssh -L 8477:127.0.0.1:8477 HOST, with
     the same port on both sides. Pictures need the data set that `perturb bootstrap` prepared.
-    """  # noqa: D301 - \b is click's mark for a block that is not wrapped
+    """
     from perturbnet.datasets import ImageSource, open_source
     from perturbnet.datasets.reference import REPOSITORY
     from perturbnet.overview import open_feed

@@ -52,7 +52,7 @@ def _setting(  # noqa: PLR0913 - a table row
     unit: str = "",
     live: bool = False,
     secret: bool = False,
-) -> Any:  # noqa: ANN401 - typed by the field it declares
+) -> Any:
     row = {"role": role, "name": name, "kind": kind, "default": default, "help": meaning, "unit": unit}
     return field(metadata={**row, "live": live, "secret": secret})
 

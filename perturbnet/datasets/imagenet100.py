@@ -12,7 +12,6 @@ compared with those, so that a reordered data set is refused.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from perturbnet.datasets.tables import ParquetTable, count_rows
 from perturbnet.errors import ArtifactMissing, DatasetError, RowUnreadable
 from perturbnet.runtime.artifacts import read_pins
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet")
 _FOOTER_BYTES = 1 << 16
@@ -147,6 +147,6 @@ def _describe(shards: Sequence[Path]) -> list[dict[str, str | int]]:
         size = shard.stat().st_size
         with shard.open("rb") as file:
             file.seek(max(0, size - _FOOTER_BYTES))
-            footer = hashlib.sha256(file.read()).hexdigest()
+            footer = sha256_hex(file.read())
         described.append({"name": shard.name, "size": size, "footer_sha256": footer})
     return described

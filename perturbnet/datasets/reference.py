@@ -15,9 +15,7 @@ Validators draw from `train`, as in production, where the network was trained on
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -36,11 +34,11 @@ from perturbnet.errors import DatasetError, DigestMismatch, RowUnreadable
 from perturbnet.runtime.artifacts import replace_durably, sha256_file, write_durably
 from perturbnet.runtime.progress import Progress
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import is_digest, sha256_hex
 from perturbnet.wire.images import Pixels, pixel_digest
 
 REPOSITORY = "perturbnet/reference"
 DEFAULT_SPLIT = "train"
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ def render_rows(split: str, rows: int, progress: Progress | None = None) -> Iter
 
 def fold_digests(row_digests: list[str]) -> str:
     """Hex SHA-256 over the rows' pixel digests (32 bytes each), in order."""
-    return hashlib.sha256(b"".join(bytes.fromhex(one) for one in row_digests)).hexdigest()
+    return sha256_hex(b"".join(bytes.fromhex(one) for one in row_digests))
 
 
 def _render_split(
@@ -173,7 +171,7 @@ def _require_pinned(split: str, pin: SplitPin, digests: list[str], labels: bytes
     hint = "This machine draws other pixels than were pinned; please report it with numpy's version."
     if (found := fold_digests(digests)) != pin.pixels:
         raise DigestMismatch(f"reference/{split}, rendered", pin.pixels, found, hint=hint)
-    if (found := hashlib.sha256(labels).hexdigest()) != pin.labels:
+    if (found := sha256_hex(labels)) != pin.labels:
         raise DigestMismatch(f"reference/{split}, labels", pin.labels, found, hint=hint)
 
 
@@ -202,6 +200,6 @@ def _read_rows_file(rows_file: Path) -> tuple[list[str], str]:
     digests = stated.get("pixels") if isinstance(stated, dict) else None
     parquet_sha256 = stated.get("parquet_sha256") if isinstance(stated, dict) else None
     well_formed = isinstance(digests, list) and all(
-        isinstance(one, str) and _HEX.fullmatch(one) for one in digests
+        isinstance(one, str) and is_digest(one) for one in digests
     )
     return (digests, str(parquet_sha256)) if well_formed and isinstance(digests, list) else ([], "")

@@ -131,7 +131,7 @@ def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if kinds == ("Image", "ClassLabel") and isinstance(names, list) else None
 
 
-def write_table(target: Any, rows: Iterator[tuple[bytes, int]], class_names: Sequence[str]) -> None:  # noqa: ANN401
+def write_table(target: Any, rows: Iterator[tuple[bytes, int]], class_names: Sequence[str]) -> None:
     """Write (image bytes, label) rows to a binary file as Parquet, described as the hub does."""
     import datasets
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from perturbnet.display.text import printable, short
+from perturbnet.wire.units import from_ppb
 
 
 def open_templates(room: str, filters: Mapping[str, Callable[..., Any]]) -> Environment:
@@ -31,7 +32,7 @@ def open_templates(room: str, filters: Mapping[str, Callable[..., Any]]) -> Envi
 
 def score(ppb: int) -> str:
     """A score of parts per 10^9 with four digits."""
-    return f"{ppb / 1e9:.4f}"
+    return f"{from_ppb(ppb):.4f}"
 
 
 def _show(value: object) -> object:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from perturbnet.chain.protocol import RAO
 from perturbnet.config import require_live
 from perturbnet.doctor.checks import CheckResult, bad, look, ok
 from perturbnet.doctor.patient import Patient
 from perturbnet.miner.reserve import TimeToSearch
 
-RAO = 10**9
 OTHERS = 0o077
 
 

@@ -24,7 +24,7 @@ from perturbnet.ledger import ArrivalRow, OpenRound
 from perturbnet.miner.search import build_response
 from perturbnet.rules.classification import Classification, Engine
 from perturbnet.rules.subnet import Metagraph, Neuron
-from perturbnet.rules.verification import Task, verify_round
+from perturbnet.rules.verification import Task, verify
 from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels
 from perturbnet.wire.keys import Keypair, create_wallet
@@ -151,8 +151,7 @@ class _SearchVerifier:
     def __call__(self, pixels: Pixels) -> bool:
         self._meter.count(verifications=1)
         body = encode(build_response(self._task.task_id, self._task.challenge_id, pixels))
-        verdict = verify_round(self._task, [(body, None)], self._engine, self._label)[0]
-        return verdict.reject is Reject.OK
+        return verify(self._task, body, self._engine, clean=self._label).reject is Reject.OK
 
 
 def _sign(
@@ -180,7 +179,6 @@ def _sign(
         body=body_digest(body),
         nonce=nonce,
         signature=signature,
-        pixels=response.pixels_sha256 or "",
         response_ms=response_ms,
     )
     return Given(row, body)

@@ -8,7 +8,6 @@ kept beside it and no part of that name.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from perturbnet.evaluation.scanning import (
 from perturbnet.runtime.artifacts import write_durably
 from perturbnet.runtime.progress import Progress
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 from perturbnet.wire.images import pixel_digest
 
 IMAGES_FILE = "images.json"
@@ -86,7 +86,7 @@ class FolderSource:
     def __init__(self, images: Images, folder: Path) -> None:
         """Read from `folder` what `images` records."""
         self.images, self.folder = images, folder
-        digest = hashlib.sha256(images.encode()).hexdigest()
+        digest = sha256_hex(images.encode())
         self.identity = SourceIdentity(f"folder:{images.name}", digest, "all", len(images.pictures), digest)
 
     def read(self, row: int) -> SourceImage:
@@ -101,7 +101,7 @@ class FolderSource:
             raise DatasetError(f"row {row} does not exist; expected 0 to {len(self.images.pictures) - 1}")
         picture = self.images.pictures[row]
         data = read_file(self.folder / picture.path)
-        found = hashlib.sha256(data).hexdigest()
+        found = sha256_hex(data)
         if found != picture.sha256:
             hint = "Put the file back as it was, or evaluate the folder as it is now into another --out."
             raise DigestMismatch(f"{picture.path} changed since", picture.sha256, found, hint=hint)

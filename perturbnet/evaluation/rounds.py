@@ -24,9 +24,10 @@ from perturbnet.rounds.challenges import Challenge, clean_image
 from perturbnet.rounds.draws import EpochDraws, SeededDraw
 from perturbnet.rounds.policy import RoundPolicy
 from perturbnet.rounds.posing import challenge_leaf, pose
-from perturbnet.rounds.receipts import Answer, Judged, build_task, judge_answers, write_receipts
+from perturbnet.rounds.receipts import Judged, build_task, judge_answers, read_answer, write_receipts
 from perturbnet.rules.selection import select_miners
 from perturbnet.rules.subnet import Metagraph
+from perturbnet.rules.verification import Verification
 from perturbnet.runtime.clock import Clock
 from perturbnet.wire.deltas import encode_delta
 from perturbnet.wire.images import Pixels, pixel_digest
@@ -121,7 +122,7 @@ class Evaluation:
     def _close(self, opened: OpenRound) -> Done:
         """Ask every attack that has not answered yet; judge all answers; the receipts end the round."""
         terms, clean = read_terms(self.journal, opened.leaf), self._clean(opened)
-        task = build_task(opened, terms.rules, clean)
+        task = build_task(opened, terms, clean)
         label = self.arena.engine.classify([clean])[0]
         noted = {row.uid for row in self.journal.store.arrivals(opened.position)}
         for attacker in self.attackers:
@@ -130,8 +131,9 @@ class Evaluation:
                 self.journal.blobs.put(given.body)
                 self.journal.store.note_arrival(given.row)
         rows = self.journal.store.arrivals(opened.position)
-        answers = [Answer(row, body=self.journal.blobs.get(row.body)) for row in rows]
-        judged = judge_answers(task, answers, self.arena.engine, duplicates=terms.duplicates, clean=label)
+        verification = Verification(task, self.arena.engine, label)
+        answers = [(row, read_answer(verification, row, self.journal.blobs.get(row.body))) for row in rows]
+        judged = judge_answers(verification, answers, duplicates=terms.duplicates)
         stored = [self._keep_delta(clean, item) for item in judged]
         receipts = write_receipts(opened, terms, stored, block=opened.leaf.block)
         self.journal.append(*receipts)

@@ -29,6 +29,7 @@ from perturbnet.errors import ChallengeError, DatasetError, RowUnreadable
 from perturbnet.rounds.challenges import require_size
 from perturbnet.rules.freshness import rescale
 from perturbnet.runtime.progress import Progress
+from perturbnet.wire.digests import sha256_hex
 from perturbnet.wire.images import Pixels, pixel_digest
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -135,7 +136,7 @@ def read_pictures(
         else:
             seen[digest] = candidate.path
             label, index = label_of(candidate.folder) if candidate.folder else ("", -1)
-            sha256 = hashlib.sha256(data).hexdigest()
+            sha256 = sha256_hex(data)
             pictures.append(Picture(candidate.path, sha256, digest, label, index))
         progress(number, len(candidates))
     return pictures, refusals

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from perturbnet.errors import Reject
 from perturbnet.ledger import Entry
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf
+from perturbnet.wire.units import from_ppb
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Tally:
     @property
     def mean_score(self) -> float:
         """What the attempts earned in the mean, failures included."""
-        return self.score_ppb / 1e9 / self.attempts if self.attempts else 0.0
+        return from_ppb(self.score_ppb) / self.attempts if self.attempts else 0.0
 
 
 def tally_entries(entries: Iterable[Entry]) -> Tally:

@@ -20,11 +20,11 @@ from urllib.parse import quote
 
 from perturbnet.errors import ArtifactError, HubRefused
 from perturbnet.hub.connection import Hub, Pace
+from perturbnet.wire.digests import is_digest
 
 Kind = Literal["dataset", "model"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT = re.compile(r"[0-9a-f]{7,39}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 _MAX_FILES = 100_000
 _MAX_PAGES = 200  # of commits, 50 each
@@ -210,7 +210,7 @@ def _parse_file(entry: object, repository: str) -> HubFile:
         raise ArtifactError(f"{repository}/{path}: size {_short(size)}; expected 0 to {_MAX_SIZE} bytes")
     if not isinstance(blob_id, str) or not _COMMIT.fullmatch(blob_id):
         raise ArtifactError(f"{repository}/{path}: git blob {_short(blob_id)}; expected 40 hex digits")
-    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+    if sha256 is not None and not (isinstance(sha256, str) and is_digest(sha256)):
         raise ArtifactError(f"{repository}/{path}: sha256 {_short(sha256)}; expected 64 hex digits")
     return HubFile(str(path), size, sha256, blob_id)
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from perturbnet.errors import LedgerCorrupt
 from perturbnet.ledger.database import LedgerFile
@@ -19,12 +19,25 @@ _BODIES_BEFORE = """
 SELECT DISTINCT body FROM arrivals WHERE challenge < :challenge AND body <> ''
 AND body NOT IN (SELECT body FROM arrivals WHERE challenge >= :challenge) ORDER BY body
 """
+# The column `pixels` held what a body says of itself; the body says it.
+_NOTE_ARRIVAL = """
+INSERT INTO arrivals (challenge, uid, hotkey, reject, body, nonce, signature, pixels, response_ms)
+VALUES (:challenge, :uid, :hotkey, :reject, :body, :nonce, :signature, '', :response_ms)
+ON CONFLICT (challenge, uid) DO NOTHING
+"""
+_ARRIVALS_OF = """
+SELECT challenge, uid, hotkey, reject, body, nonce, signature, response_ms FROM arrivals
+WHERE challenge = ? ORDER BY uid
+"""
 _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
 class ArrivalRow:
-    """A response as it came, before anybody looked into it. `body` is the digest of a blob, or empty."""
+    """A response as it came, before anybody looked into it. `body` is the digest of a blob, or empty.
+
+    `signature` (hex with 0x) is what came with it, not verified yet.
+    """
 
     challenge: int
     uid: int
@@ -33,7 +46,6 @@ class ArrivalRow:
     body: str
     nonce: str
     signature: str
-    pixels: str
     response_ms: int
 
 
@@ -47,16 +59,12 @@ class PrivateTables(LedgerFile):
             LedgerError: nothing was recorded: a full disk, or no such challenge.
 
         """
-        marks = ", ".join("?" * len(fields(row)))
         with self._writing():
-            self._db.execute(
-                f"INSERT INTO arrivals VALUES ({marks}) ON CONFLICT (challenge, uid) DO NOTHING",  # noqa: S608 - marks
-                astuple(row),
-            )
+            self._db.execute(_NOTE_ARRIVAL, asdict(row))
 
     def arrivals(self, challenge: int) -> list[ArrivalRow]:
         """The responses noted for the challenge at leaf `challenge`, by uid."""
-        rows = self._read("SELECT * FROM arrivals WHERE challenge = ? ORDER BY uid", challenge)
+        rows = self._read(_ARRIVALS_OF, challenge)
         return [ArrivalRow(*row) for row in rows]
 
     def challenges_with_arrivals(self) -> list[int]:

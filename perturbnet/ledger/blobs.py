@@ -6,16 +6,13 @@ to it, and read back only if it still has its digest. The layout is `blobs/<firs
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Collection
 from pathlib import Path
 
 from perturbnet.errors import ArtifactError, ArtifactMissing, DigestMismatch, LedgerError
 from perturbnet.runtime.artifacts import write_durably
 from perturbnet.runtime.folders import make_folder
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+from perturbnet.wire.digests import is_digest, sha256_hex
 
 
 class BlobStore:
@@ -32,7 +29,7 @@ class BlobStore:
             LedgerError: it cannot be written, for example because the disk is full.
 
         """
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256_hex(data)
         path = self._path(digest)
         try:
             if not (path.is_file() and path.read_bytes() == data):
@@ -58,7 +55,7 @@ class BlobStore:
             raise ArtifactMissing(f"blob {digest} is not in {self.folder}") from None
         except OSError as error:
             raise ArtifactError(f"blob {digest} in {self.folder} cannot be read: {error.strerror}") from error
-        got = hashlib.sha256(data).hexdigest()
+        got = sha256_hex(data)
         if got != digest:
             raise DigestMismatch(f"blob {path.name}", digest, got)
         return data
@@ -94,6 +91,6 @@ class BlobStore:
         return removed
 
     def _path(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             raise ArtifactError(f"{digest!r} is no digest of a blob: expected 64 lower-case hex digits")
         return self.folder / digest[:2] / digest

@@ -320,7 +320,7 @@ def _misfit(kind: type[Leaf], values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - a JSON value and a type hint
+def _fits(value: Any, hint: Any) -> bool:
     origin = getattr(hint, "__origin__", None)
     if origin is list:
         return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)

@@ -15,7 +15,6 @@ Rules (docs/ledger.md)
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,11 +27,11 @@ from perturbnet.ledger.arrivals import PrivateTables
 from perturbnet.ledger.leaves import EpochLeaf, Leaf, ReceiptLeaf, decode_leaf
 from perturbnet.ledger.merkle import Frontier
 from perturbnet.ledger.schema import SCHEMA, Schema
+from perturbnet.wire.digests import is_digest
 
 PAGE_LEAVES = 512
 STORED_LEVELS = 4
 TILE_LEVELS = 8
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _INSERT_DELTAS = """
 INSERT INTO deltas VALUES (?, ?) ON CONFLICT (challenge)
 DO UPDATE SET digests = CAST(digests || excluded.digests AS BLOB)
@@ -249,7 +248,7 @@ def _deltas(leaves: Sequence[Leaf]) -> dict[int, bytes]:
     found: defaultdict[int, list[str]] = defaultdict(list)
     for leaf in leaves:
         if isinstance(leaf, ReceiptLeaf) and leaf.delta:
-            if not _DIGEST.fullmatch(leaf.delta):
+            if not is_digest(leaf.delta):
                 raise LedgerError(f"not recorded: the delta {leaf.delta[:80]!r} is no digest of a blob")
             found[leaf.challenge].append(leaf.delta)
     return {challenge: bytes.fromhex("".join(digests)) for challenge, digests in found.items()}

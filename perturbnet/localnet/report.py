@@ -17,6 +17,7 @@ from perturbnet.localnet.network import LocalNetwork
 from perturbnet.rounds.challenges import clean_image
 from perturbnet.wire.images import decode_base64, decode_png
 from perturbnet.wire.messages import AttackResponse, parse
+from perturbnet.wire.units import from_ppb
 
 MAX_SHEET_ROWS = 8
 MAX_BODY_BYTES = 2**31
@@ -56,7 +57,7 @@ def tabulate(network: LocalNetwork, entries: list[Entry], shown: WeightsOnChain)
                 kind=member.kind,
                 asked=len(mine),
                 succeeded=codes.pop(Reject.OK, 0),
-                mean_score=sum(receipt.score_ppb for receipt in mine) / 1e9 / max(1, len(mine)),
+                mean_score=from_ppb(sum(receipt.score_ppb for receipt in mine)) / max(1, len(mine)),
                 rejects=dict(codes),
                 weight=weights.get(member.uid, 0) / total,
             )
@@ -102,6 +103,6 @@ def _sheet_entry(
         label_after=receipt.label_after,
         linf_u8=receipt.linf_u8,
         changed=receipt.changed,
-        score=receipt.score_ppb / 1e9,
+        score=from_ppb(receipt.score_ppb),
         miner=f"uid {receipt.uid}",
     )

@@ -53,7 +53,7 @@ class Keepsakes:
             with self._one_at_a_time:
                 self._append(line)
         except OSError as error:
-            log.error("An acknowledgement was not kept in %s: %s", self.file, error.strerror)  # noqa: TRY400 - a sentence
+            log.error("An acknowledgement was not kept in %s: %s", self.file, error.strerror)
 
     def keep_body(self, body: bytes) -> None:
         """Keep the bytes of an answer under their digest; what cannot be kept is logged."""
@@ -62,7 +62,7 @@ class Keepsakes:
                 self.bodies.put(body)
                 self._forget_bodies()
         except (LedgerError, OSError) as error:
-            log.error("An answer was not kept: %s", error)  # noqa: TRY400 - a sentence
+            log.error("An answer was not kept: %s", error)
 
     def _append(self, line: bytes) -> None:
         make_folder(self.file.parent)

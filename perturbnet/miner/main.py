@@ -89,7 +89,7 @@ async def announce(chain: Chain, keypair: Keypair, ip: str, port: int, metagraph
     try:
         block = await chain.serve(keypair, ip, port)
     except ChainRejected as error:
-        log.error("The chain refused the axon: %s", error.message)  # noqa: TRY400 - its reason is all there is
+        log.error("The chain refused the axon: %s", error.message)
         raise
     log.info("Serving miner axon at %s:%d (uid %d, block %d)", ip, port, neuron.uid, block)
 

@@ -74,9 +74,11 @@ class MinerCounts:
             f"{P}search_seconds", "How long a search took.", buckets=SECONDS, registry=registry
         )
         self._left_s = Histogram(
-            f"{P}left_seconds", "What was left when an answer was ready.", buckets=LEFT_SECONDS,
+            f"{P}left_seconds",
+            "What was left when an answer was ready.",
+            buckets=LEFT_SECONDS,
             registry=registry,
-        )  # fmt: skip
+        )
         self._passes = Counter(f"{P}passes", "Images through the network.", ["kind"], registry=registry)
         self._judged = Counter(
             f"{P}acknowledgements", "What validators said of answers.", ["reject"], registry=registry

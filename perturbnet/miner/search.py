@@ -22,7 +22,7 @@ from perturbnet.miner.calibration import MeasuredCosts
 from perturbnet.miner.passes import ModelThread, PassClient, SharedEngine, SharedOracle
 from perturbnet.rounds.challenges import SMALLEST_SIDE
 from perturbnet.rules.classification import Classification
-from perturbnet.rules.verification import Task, verify_round
+from perturbnet.rules.verification import Task, verify
 from perturbnet.runtime.clock import Clock
 from perturbnet.wire.images import Pixels, decode_base64, decode_png, encode_base64, encode_png, pixel_digest
 from perturbnet.wire.messages import AttackChallenge, AttackResponse, encode, response_limit_bytes
@@ -161,9 +161,7 @@ class _Verifier:
     def _judge(self, pixels: Pixels) -> bool:
         self._latest = build_response(self._task.task_id, self._task.challenge_id, pixels)
         body = encode(self._latest)
-        return (
-            verify_round(self._task, [(body, None)], self._search.engine, self._label)[0].reject is Reject.OK
-        )
+        return verify(self._task, body, self._search.engine, clean=self._label).reject is Reject.OK
 
 
 def build_response(task_id: str, challenge_id: str, pixels: Pixels) -> AttackResponse:

@@ -35,6 +35,7 @@ from perturbnet.runtime.clock import Clock
 from perturbnet.telemetry import FailureCount, new_registry
 from perturbnet.transport import SignedMessage
 from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse, encode
+from perturbnet.wire.units import from_ppb
 
 __all__ = ["MinerService", "build_response"]
 
@@ -141,7 +142,7 @@ class MinerService:
             message.sender[:8],
             task,
             acknowledgement.reject.value,
-            acknowledgement.score_ppb / 1e9,
+            from_ppb(acknowledgement.score_ppb),
             acknowledgement.leaf_hash[:16],
         )
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from perturbnet.display.text import printable, short
 from perturbnet.errors import Reject
 from perturbnet.overview.views import Overview, RoundView, StandingView
+from perturbnet.wire.units import from_ppb
 
 SHOWN_MINERS = 10
 SHOWN_CODES = 6
@@ -75,9 +76,8 @@ def _round(found: RoundView | None, now_ms: int) -> str:
     text += f"; {len(won)} of {found.asked} succeeded"
     if won:
         best = won[0]
-        text += (
-            f", best {best.score_ppb / 1e9:.4f} by uid {best.uid} ({best.linf_u8}/255, {best.label_after!r})"
-        )
+        answer = f"({best.linf_u8}/255, {best.label_after!r})"
+        text += f", best {from_ppb(best.score_ppb):.4f} by uid {best.uid} {answer}"
     return text
 
 
@@ -121,7 +121,7 @@ def _row(standing: StandingView) -> tuple[str, ...]:
         short(standing.hotkey),
         str(standing.processed),
         f"{standing.succeeded}/{standing.asked}",
-        f"{standing.mean_ppb / 1e9:.4f}",
+        f"{from_ppb(standing.mean_ppb):.4f}",
         f"{standing.share_ppb / 1e7:.2f} %",
         ", ".join(f"{code} {times}" for code, times in codes) or "–",
     )

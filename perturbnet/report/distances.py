@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.report.histograms import Histogram
+from perturbnet.wire.units import PPB, from_ppb
 
 FULL_SCALE = 255
 MOST_LEVELS = 64
-WHOLE_PPB = 10**9
 LOWEST_SSIM = 0.9
 
 
@@ -58,8 +58,8 @@ def measure(leaf: ReceiptLeaf) -> Distance | None:
     """The distances that an accepted receipt states; None where they cannot be."""
     if not 1 <= leaf.linf_u8 <= FULL_SCALE or not 1 <= leaf.changed <= leaf.sum_sq:
         return None
-    if not 0 < leaf.psnr_micro_db <= 2 * 10**8 or not -WHOLE_PPB <= leaf.ssim_ppb <= WHOLE_PPB:
+    if not 0 < leaf.psnr_micro_db <= 2 * 10**8 or not -PPB <= leaf.ssim_ppb <= PPB:
         return None
     mean_sq = float(FULL_SCALE**2 / 10 ** (leaf.psnr_micro_db / 1e7))
     values = leaf.sum_sq / mean_sq
-    return Distance(leaf.linf_u8, mean_sq**0.5, min(1.0, leaf.changed / values), leaf.ssim_ppb / WHOLE_PPB)
+    return Distance(leaf.linf_u8, mean_sq**0.5, min(1.0, leaf.changed / values), from_ppb(leaf.ssim_ppb))

@@ -148,15 +148,27 @@ def _distances(found: Findings) -> list[tuple[str, str, object]]:
     """Name, explanation and chart of each distribution."""
     seen = found.distances
     return [
-        ("Greatest change", "L∞: levels of 255 at the value that was changed most",
-         draw_bars(seen.linf, lambda value: f"{round(value)}", whole=True)),
-        ("Mean change", "RMSE: root mean square over all values, in levels of 255",
-         draw_bars(seen.rmse, lambda value: f"{value:.3g}")),
-        ("Values changed", "share of all colour values that differ at all",
-         draw_bars(seen.changed, lambda value: f"{100 * value:.3g} %")),
-        ("Likeness", "SSIM: structural similarity to the clean image; 1 is identical",
-         draw_bars(seen.ssim, lambda value: f"{value:.5g}")),
-    ]  # fmt: skip
+        (
+            "Greatest change",
+            "L∞: levels of 255 at the value that was changed most",
+            draw_bars(seen.linf, lambda value: f"{round(value)}", whole=True),
+        ),
+        (
+            "Mean change",
+            "RMSE: root mean square over all values, in levels of 255",
+            draw_bars(seen.rmse, lambda value: f"{value:.3g}"),
+        ),
+        (
+            "Values changed",
+            "share of all colour values that differ at all",
+            draw_bars(seen.changed, lambda value: f"{100 * value:.3g} %"),
+        ),
+        (
+            "Likeness",
+            "SSIM: structural similarity to the clean image; 1 is identical",
+            draw_bars(seen.ssim, lambda value: f"{value:.5g}"),
+        ),
+    ]
 
 
 def list_endings(outcomes: Mapping[str, int]) -> list[tuple[str, str, int, float]]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from perturbnet.errors import Reject
 from perturbnet.rounds.attempts import Attempt, ImageAttempts
+from perturbnet.wire.units import PPB
 
 MOST_NAMES = 4096
 MOST_TARGETS = 32  # classes that one class is mistaken for
 MOST_LETTERS = 120
 FEWEST_ROUNDS = 3  # a class with fewer says little
-WHOLE_PPB = 10**9
 NEVER_COUNTED = {Reject.INTERRUPTED.value, Reject.CLEAN_MISLABELLED.value}
 OTHERS = "all others"
 
@@ -38,7 +38,7 @@ class MinerTally:
 
     def mean_score(self) -> float:
         """Over all answers, refused ones as 0; between 0 and 1."""
-        return self.score_ppb / self.asked / WHOLE_PPB if self.asked else 0.0
+        return self.score_ppb / self.asked / PPB if self.asked else 0.0
 
     def mean_levels(self) -> float | None:
         """Mean L-inf of the accepted answers in levels of 255; None without any."""
@@ -57,7 +57,7 @@ class ClassTally:
 
     def fragility(self) -> float:
         """The mean of each round's best score, 0 where nobody succeeded; near 1 a touch is enough."""
-        return self.best_ppb / self.rounds / WHOLE_PPB if self.rounds else 0.0
+        return self.best_ppb / self.rounds / PPB if self.rounds else 0.0
 
 
 @dataclass
@@ -121,4 +121,4 @@ class Standings:
 
 def clamp_score(score_ppb: int) -> int:
     """A score between 0 and 1, in parts per 10^9, whatever a stranger wrote."""
-    return min(max(score_ppb, 0), WHOLE_PPB)
+    return min(max(score_ppb, 0), PPB)

@@ -12,6 +12,7 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf
 from perturbnet.rounds.terms import Terms, build_terms
 from perturbnet.wire.messages import Acknowledgement
+from perturbnet.wire.units import from_ppb
 
 
 def read_terms(journal: Journal, challenge: ChallengeLeaf) -> Terms:
@@ -40,7 +41,9 @@ def acknowledgement(opened: OpenRound, entry: Entry, receipt: ReceiptLeaf) -> Ac
 
 def describe(receipt: ReceiptLeaf, detail: str) -> str:
     """One line for the log."""
-    parts = [f"Round {receipt.round} uid {receipt.uid}: score {receipt.score_ppb / 1e9:.4f} {receipt.reject}"]
+    parts = [
+        f"Round {receipt.round} uid {receipt.uid}: score {from_ppb(receipt.score_ppb):.4f} {receipt.reject}"
+    ]
     if receipt.reject != Reject.INTERRUPTED:
         parts.append(f"{receipt.response_ms} ms")
     if receipt.reject == Reject.OK:

@@ -19,18 +19,18 @@ import concurrent.futures
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from perturbnet.errors import ArtifactError, Reject
 from perturbnet.ledger import ArrivalRow, BlobStore
-from perturbnet.rounds.receipts import Judged, score_round
+from perturbnet.rounds.receipts import Judged, read_answer, score_round
 from perturbnet.rules.classification import Classification, Engine
-from perturbnet.rules.verification import Inspected, Task, Verdict, inspect_pixels, judge, read_pixels
+from perturbnet.rules.verification import Image, Task, Verdict, Verification
 from perturbnet.wire.deltas import encode_delta
-from perturbnet.wire.images import Pixels, pixel_digest
+from perturbnet.wire.images import Pixels
 
 MOST_READERS = 4  # threads for checks 1 to 6; numpy and zlib leave the interpreter's lock
 HELD_BYTES = 64 << 20  # of pixels that passed the cheap checks and wait for the model
@@ -62,18 +62,6 @@ class Evidence:
     deltas: BlobStore
 
 
-class _Image(NamedTuple):
-    digest: str
-    pixels: Pixels
-
-
-class _Finding(NamedTuple):
-    """What one image earned, for everyone who sent it; `delta` is the digest of its stored change."""
-
-    verdict: Verdict
-    delta: str
-
-
 class Judging:
     """One round's answers on their way to verdicts. Use as an async context: leaving it ends all its work."""
 
@@ -87,12 +75,12 @@ class Judging:
         clean: Classification | None = None,
     ) -> None:
         """Judge answers to `task`; `clean` is the clean image's classification where it is known already."""
-        self._judges, self._task, self._engine, self._evidence = judges, task, engine, evidence
-        self._clean = clean
+        self._judges, self._evidence = judges, evidence
+        self._verification = Verification(task, engine, clean)
         self._room = asyncio.Semaphore(room_for(task.clean, engine.together))
         self._answers: dict[int, asyncio.Task[Judged | None]] = {}
-        self._images: dict[str, asyncio.Task[_Finding]] = {}
-        self._unlabelled: dict[str, Pixels] = {}
+        self._images: dict[str, asyncio.Task[tuple[Verdict, str]]] = {}  # with the digest of its delta
+        self._unlabelled: dict[str, Image] = {}
         self._labelled: dict[str, Classification] = {}
         self._model_is_free = asyncio.Lock()
         self._running: set[concurrent.futures.Future[None]] = set()
@@ -133,80 +121,68 @@ class Judging:
             if task.done():
                 task.result()  # raises what ended the round
         found = [self._answers[row.uid].result() for row in rows]
-        return score_round(self._task, [item for item in found if item is not None], duplicates=duplicates)
+        judged = [item for item in found if item is not None]
+        return score_round(self._verification.task, judged, duplicates=duplicates)
 
     async def _judge(self, row: ArrivalRow) -> Judged | None:
-        if row.reject != Reject.OK:
-            return Judged(row, Verdict(Reject(row.reject)))
-        outcome = await self._read_in_turn(row)
-        if outcome is None or isinstance(outcome, Verdict):
-            return None if outcome is None else Judged(row, outcome)
-        finding = await asyncio.shield(outcome)
-        return Judged(row, finding.verdict, delta=finding.delta)
-
-    async def _read_in_turn(self, row: ArrivalRow) -> asyncio.Task[_Finding] | Verdict | None:
-        """Checks 1 to 3 when there is room; an image that is new keeps its room until its verdict."""
+        """Checks 1 to 3 when there is room, then what everyone earns who sent the same image."""
         await self._room.acquire()
-        read: _Image | Verdict | None = None
         keeps_room = False
         try:
             read = await self._run(self._judges.cheap, lambda: self._read(row))
-            if not isinstance(read, _Image):
-                return read
+            if not isinstance(read, Image):
+                return None if read is None else Judged(row, read)
             if read.digest not in self._images:
                 self._images[read.digest] = asyncio.create_task(self._judge_image(read))
-                keeps_room = True
-            return self._images[read.digest]
+                keeps_room = True  # until its verdict
+            image, signed_pixels = self._images[read.digest], read.signed_pixels
+            del read  # the pixels of one who sent the same image are not held any longer
         finally:
             if not keeps_room:
                 self._room.release()
+        verdict, delta = await asyncio.shield(image)
+        return Judged(row, replace(verdict, signed_pixels=signed_pixels), delta=delta)
 
-    async def _judge_image(self, image: _Image) -> _Finding:
-        """Checks 4 to 8 for everyone who sent this image; then its room is free."""
+    async def _judge_image(self, image: Image) -> tuple[Verdict, str]:
+        """Checks 4 to 8 for everyone who sent this image, and its stored change; then its room is free."""
         try:
-            found, delta = await self._run(self._judges.cheap, lambda: self._inspect(image.pixels))
-            if isinstance(found, Verdict):
-                return _Finding(found, delta)
-            clean, adversarial = await self._label(image)
-            return _Finding(judge(self._task, found, clean, adversarial), delta)
+            measured, delta = await self._run(self._judges.cheap, lambda: self._measure(image))
+            if measured.reject is not Reject.OK:
+                return measured, delta
+            return self._verification.judge(measured, await self._label(image)), delta
         finally:
             self._room.release()
 
-    def _read(self, row: ArrivalRow) -> _Image | Verdict | None:
+    def _read(self, row: ArrivalRow) -> Image | Verdict | None:
         """Checks 1 to 3 on the stored body; None when it cannot be read back."""
         try:
             body = self._evidence.bodies.get(row.body) if row.body else b""
         except ArtifactError as error:
-            log.error("The answer of uid %d is lost: %s", row.uid, error.message)  # noqa: TRY400 - a sentence
+            log.error("The answer of uid %d is lost: %s", row.uid, error.message)
             return None
-        found = read_pixels(self._task, body, signed_pixels=row.pixels or None)
-        return found if isinstance(found, Verdict) else _Image(pixel_digest(found), found)
+        return read_answer(self._verification, row, body)
 
-    def _inspect(self, pixels: Pixels) -> tuple[Inspected | Verdict, str]:
+    def _measure(self, image: Image) -> tuple[Verdict, str]:
         """Checks 4 to 6, and the change stored durably before a receipt names it."""
-        found = inspect_pixels(self._task, pixels)
-        return found, self._evidence.deltas.put(encode_delta(self._task.clean, pixels))
+        measured = self._verification.measure(image)
+        return measured, self._evidence.deltas.put(encode_delta(self._verification.task.clean, image.pixels))
 
-    async def _label(self, image: _Image) -> tuple[Classification, Classification]:
-        """The model's word on the clean image and on this one; whose turn it is takes a batch along."""
-        self._unlabelled[image.digest] = image.pixels
+    async def _label(self, image: Image) -> Classification:
+        """The model's answer to this image; the lock holder runs the batch of all that wait."""
+        self._unlabelled[image.digest] = image
         async with self._model_is_free:
             if image.digest in self._unlabelled:
                 await self._label_batch()
-        if self._clean is None:
-            raise AssertionError("the first batch labels the clean image")
-        return self._clean, self._labelled.pop(image.digest)
+        return self._labelled.pop(image.digest)
 
     async def _label_batch(self) -> None:
-        """The oldest images that wait; the clean one before the first of them."""
-        batch = dict(islice(self._unlabelled.items(), self._engine.together))
-        first = [] if self._clean else [self._task.clean]
-        images = [*first, *batch.values()]
-        words = await self._run(self._judges.model, lambda: self._engine.classify(images))
-        self._clean = self._clean or words[0]
-        for digest, word in zip(batch, words[len(first) :], strict=True):
+        """Classify the oldest images that wait, as many as share a pass."""
+        batch = dict(islice(self._unlabelled.items(), self._verification.engine.together))
+        images = list(batch.values())
+        answers = await self._run(self._judges.model, lambda: self._verification.label(images))
+        for digest, answer in zip(batch, answers, strict=True):
             del self._unlabelled[digest]
-            self._labelled[digest] = word
+            self._labelled[digest] = answer
 
     async def _run(self, pool: concurrent.futures.Executor, work: Callable[[], T]) -> T:
         future, found = _submit(pool, work)

@@ -5,7 +5,7 @@ Rules
   (`interrupted`).
 - An answer that never became bytes keeps the code that the transport gave it. One that did is verified: from
   its whole body, or, where only its pixels are kept, from check 4 on.
-- An answer that is not kept at all stands as it was recorded (`Answer.recorded`); only an auditor has those.
+- A receipt holds the miner's signature where it was verified (`Verdict.signed_pixels`).
 - Scores depend on the round as a whole: identical pixels are settled after all verdicts are known.
 """
 
@@ -18,24 +18,13 @@ from perturbnet.errors import Reject
 from perturbnet.ledger import ArrivalRow, OpenRound
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.rounds.terms import Terms
-from perturbnet.rules.classification import Classification, Engine
 from perturbnet.rules.scoring import score_verdict, settle_duplicates
-from perturbnet.rules.verification import Task, Verdict, inspect_pixels, judge_inspected, read_pixels
+from perturbnet.rules.verification import Image, Task, Verdict, Verification
 from perturbnet.wire.images import Pixels
-from perturbnet.wire.messages import Rules, response_limit_bytes
+from perturbnet.wire.messages import response_limit_bytes
 from perturbnet.wire.target import Target
 
 NO_ONE = -1
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One miner's answer as it was noted, with what is kept of it: the body, the pixels, or the record."""
-
-    row: ArrivalRow
-    body: bytes | None = None
-    pixels: Pixels | None = None
-    recorded: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class Judged:
     delta: str = ""  # digest of the blob with the miner's changes, where there is one
 
 
-def build_task(opened: OpenRound, rules: Rules, clean: Pixels) -> Task:
+def build_task(opened: OpenRound, terms: Terms, clean: Pixels) -> Task:
     """What the answers of a round are verified against."""
     leaf = opened.leaf
     return Task(
@@ -58,37 +47,40 @@ def build_task(opened: OpenRound, rules: Rules, clean: Pixels) -> Task:
         clean=clean,
         true_label=leaf.true_label,
         epsilon=leaf.epsilon,
-        rules=rules,
+        rules=terms.rules,
         max_body_bytes=response_limit_bytes(clean.shape[0], clean.shape[1]),
+        netuid=terms.netuid,
+        validator=terms.validator,
     )
 
 
+def read_answer(verification: Verification, row: ArrivalRow, body: bytes) -> Image | Verdict:
+    """Checks 1 to 3 on a noted answer; `body` is what its row names. Without one its code stands.
+
+    A body is read whatever the code beside it: an older version noted what it had found in it.
+    """
+    if row.body or row.reject == Reject.OK:
+        return verification.read(body, signed=row)
+    return Verdict(Reject(row.reject))
+
+
 def judge_answers(
-    task: Task,
-    answers: Sequence[Answer],
-    engine: Engine,
-    *,
-    duplicates: str,
-    clean: Classification | None = None,
+    verification: Verification, answers: Sequence[tuple[ArrivalRow, Image | Verdict]], *, duplicates: str
 ) -> list[Judged]:
-    """Verify and score the answers of a round, in their order.
+    """Verify and score the answers of a round that were read, in their order.
 
     Args:
-        task: the round's challenge.
-        answers: one for each arrival.
-        engine: the judge.
+        verification: of the round's challenge.
+        answers: for each arrival its image, or the verdict that it has already.
         duplicates: the rule for identical pixels, see `scoring.settle_duplicates`.
-        clean: the clean image's classification where it is known already.
 
     """
-    read = [_read(task, answer) for answer in answers]
-    found = [item if isinstance(item, Verdict) else inspect_pixels(task, item) for item in read]
-    verdicts = judge_inspected(task, found, engine, clean)
+    verdicts = verification.conclude([found for _, found in answers])
     judged = [
-        Judged(answer.row, verdict, pixels=None if isinstance(item, Verdict) else item)
-        for answer, verdict, item in zip(answers, verdicts, read, strict=True)
+        Judged(row, verdict, pixels=found.pixels if isinstance(found, Image) else None)
+        for (row, found), verdict in zip(answers, verdicts, strict=True)
     ]
-    return score_round(task, judged, duplicates=duplicates)
+    return score_round(verification.task, judged, duplicates=duplicates)
 
 
 def score_round(task: Task, judged: Sequence[Judged], *, duplicates: str) -> list[Judged]:
@@ -117,18 +109,8 @@ def write_receipts(
     return receipts
 
 
-def _read(task: Task, answer: Answer) -> Pixels | Verdict:
-    if answer.row.reject != Reject.OK:
-        return Verdict(Reject(answer.row.reject))
-    if answer.body is not None:
-        return read_pixels(task, answer.body, signed_pixels=answer.row.pixels or None)
-    if answer.pixels is not None:
-        return answer.pixels
-    return answer.recorded or Verdict(Reject.INTERRUPTED)
-
-
 def _interrupted(opened: OpenRound, target: Target) -> Judged:
-    row = ArrivalRow(opened.position, target.uid, target.hotkey, Reject.INTERRUPTED.value, "", "", "", "", 0)
+    row = ArrivalRow(opened.position, target.uid, target.hotkey, Reject.INTERRUPTED.value, "", "", "", 0)
     return Judged(row, Verdict(Reject.INTERRUPTED))
 
 
@@ -143,8 +125,8 @@ def _receipt(opened: OpenRound, judged: Judged, block: int, same_as: int) -> Rec
         hotkey=row.hotkey,
         nonce=row.nonce,
         body=row.body,
-        signature=row.signature,
-        signed_pixels=row.pixels,
+        signature="" if verdict.signed_pixels is None else row.signature,
+        signed_pixels=verdict.signed_pixels or "",
         delta=judged.delta,
         response_ms=row.response_ms,
         reject=verdict.reject.value,

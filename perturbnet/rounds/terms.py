@@ -23,8 +23,10 @@ from perturbnet.wire.target import Target
 
 @dataclass(frozen=True)
 class Terms:
-    """What a challenge was sent under: rules, model, and where each asked miner listens."""
+    """What a challenge was sent under: by whom, rules, model, and where each asked miner listens."""
 
+    netuid: int
+    validator: str
     rules: Rules
     duplicates: str
     engine: str
@@ -54,6 +56,8 @@ def build_terms(
         raise LedgerCorrupt(f"round {challenge.round}: uids {missing} are not in its metagraph leaf")
     asked = [known[uid] for uid in challenge.asked]
     return Terms(
+        netuid=config.netuid,
+        validator=config.validator,
         rules=read_gates(rules),
         duplicates=str(rules.history.get("duplicates")),
         engine=config.engine,

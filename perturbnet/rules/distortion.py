@@ -162,11 +162,6 @@ def exact_setting(value: Decimal | str) -> Fraction:
         raise ValueError(f"{value!r} is not a finite decimal number") from error
 
 
-def to_ppb(value: float) -> int:
-    """Return a finite double in parts per 10^9, rounded half even from its exact value; for the ledger."""
-    return round(Fraction(value) * 10**9)
-
-
 def _shared_shape(clean: Pixels, adversarial: Pixels) -> tuple[int, int]:
     for name, image in (("clean", clean), ("adversarial", adversarial)):
         if image.dtype != np.uint8 or image.ndim != CHANNELS or image.shape[2] != CHANNELS:

@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from perturbnet.errors import Reject
-from perturbnet.rules.distortion import rmse, to_ppb
+from perturbnet.rules.distortion import rmse
 from perturbnet.rules.verification import Verdict
 from perturbnet.wire.messages import Rules
+from perturbnet.wire.units import to_ppb
 
 
 def score_verdict(verdict: Verdict, *, epsilon: str, rules: Rules, response_ms: int) -> int:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perturbnet.errors import PerturbError
+from perturbnet.wire.digests import sha256_hex
 
 SEGMENT_DRAWS = 720
 KEY_BYTES = 32
@@ -47,12 +48,12 @@ def segment_count(rows: int) -> int:
 
 def commit_to_keys(secret: bytes, rows: int) -> list[str]:
     """SHA-256 of every K_j, hex, in order: what the epoch leaf publishes."""
-    return [hashlib.sha256(segment_key(secret, j)).hexdigest() for j in range(segment_count(rows))]
+    return [sha256_hex(segment_key(secret, j)) for j in range(segment_count(rows))]
 
 
 def opens_commitment(key: bytes, commitment: str) -> bool:
     """Whether `key` is the one an epoch leaf committed to."""
-    return hashlib.sha256(key).hexdigest() == commitment
+    return sha256_hex(key) == commitment
 
 
 def draw_seed(key: bytes, draw: int, purpose: str) -> bytes:

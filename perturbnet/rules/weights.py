@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-WHOLE_PPB = 10**9
+from perturbnet.wire.units import PPB
+
 RANK_SHARES = (700, 250, 30, 15, 5)  # per mille
 
 
@@ -45,7 +46,7 @@ def compute_weights(
             _shares([standing.uid for standing in winners]), f"{len(winners)} of {len(ranked)} earn"
         )
     if burn_uid is not None:
-        return WeightVector({burn_uid: WHOLE_PPB}, f"nobody is eligible: all to the burn uid {burn_uid}")
+        return WeightVector({burn_uid: PPB}, f"nobody is eligible: all to the burn uid {burn_uid}")
     needs = f"{min_processed} counted rounds, {history_size} scores and a positive mean"
     return WeightVector({}, f"nobody is eligible: needs {needs}")
 
@@ -65,6 +66,6 @@ def rank(standings: Iterable[Standing], *, history_size: int, min_processed: int
 def _shares(uids: list[int]) -> dict[int, int]:
     """Normalised rank shares; the rounding's remainder goes to the first."""
     total = sum(RANK_SHARES[: len(uids)])
-    shares = [WHOLE_PPB * share // total for share in RANK_SHARES[: len(uids)]]
-    shares[0] += WHOLE_PPB - sum(shares)
+    shares = [PPB * share // total for share in RANK_SHARES[: len(uids)]]
+    shares[0] += PPB - sum(shares)
     return dict(sorted(zip(uids, shares, strict=True)))

@@ -35,7 +35,7 @@ def run_until_signal(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
     try:
         asyncio.new_event_loop().run_until_complete(_with_signals(main))
     except PerturbError as error:
-        log.error("%s", error.diagnostics())  # noqa: TRY400 - a sentence, not a traceback
+        log.error("%s", error.diagnostics())
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130

@@ -12,7 +12,6 @@ metadata" (Requires-Dist).
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 import sys
@@ -28,6 +27,7 @@ from packaging.utils import canonicalize_name
 import perturbnet
 from perturbnet.errors import ArtifactMissing
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 PROJECT = "perturbnet"
 LOCK_FILE = "requirements.lock"
@@ -112,7 +112,7 @@ def digest_files(package: Distribution) -> str:
         for file in package.files or ()
         if file.hash is not None and not file.parts[0].endswith(".dist-info") and ".." not in file.parts
     )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sha256_hex("\n".join(lines).encode())
 
 
 def find_lock() -> Path | None:
@@ -154,7 +154,7 @@ def _origin(lock: Path | None) -> str:
         return store[0]
     if lock is None:
         return "unknown: no lock lies beside the program"
-    return f"lock sha256:{hashlib.sha256(lock.read_bytes()).hexdigest()}"
+    return f"lock sha256:{sha256_hex(lock.read_bytes())}"
 
 
 def _digest_build(versions: Mapping[str, str], contents: Mapping[str, str]) -> str:

@@ -205,8 +205,11 @@ def _choose(k: int, n: int, digits: int) -> Bounds:
 def _mixture(k: int, n: int, digits: int) -> Bounds:
     """Bounds of the likelihood averaged over Beta(1/2, 1/2)."""
     sizes = (k, n - k)
-    factors = ((2 * i - 1, 2 * (i + done)) for size, done in zip(sizes, (0, k), strict=True)
-               for i in range(1, size + 1))  # fmt: skip
+    factors = (
+        (2 * i - 1, 2 * (i + done))
+        for size, done in zip(sizes, (0, k), strict=True)
+        for i in range(1, size + 1)
+    )
     return _product(factors, digits)
 
 

@@ -96,14 +96,14 @@ class _Server(ThreadingHTTPServer):
         self.hosts = allowed_hosts(self.server_address[1])
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's
+    def process_request(self, request: Any, client_address: Any) -> None:
         """Hand a connection to a thread, or close it where too many are open."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - likewise
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and make room for the next."""
         try:
             super().process_request_thread(request, client_address)

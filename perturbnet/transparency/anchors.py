@@ -140,7 +140,7 @@ def check_pinned(anchors: Sequence[Anchor], size: int, subtree: Subtree) -> None
             raise BundleTampered(f"{where} with the root {anchor.root.hex()}, the log's is {root.hex()}")
 
 
-def _parse_item(item: Any) -> Anchor:  # noqa: ANN401 - a JSON value
+def _parse_item(item: Any) -> Anchor:
     match item:
         case {"block": int(block), "payload": str(payload)} if len(item) == 2 and _PAYLOAD.fullmatch(payload):
             return parse_anchor(bytes.fromhex(payload), block)

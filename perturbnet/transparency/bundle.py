@@ -18,8 +18,6 @@ Source: c2sp.org/tlog-tiles, c2sp.org/tlog-checkpoint; docs/ledger.md.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,11 +44,11 @@ from perturbnet.transparency.tiles import (
     tile_of,
 )
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import is_digest, sha256_hex
 
 CHECKPOINT = "checkpoint"
 ANCHORS = "anchors.json"
 KEYS = "keys.json"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -129,10 +127,10 @@ class Bundle:
             BundleError: no digest, or too long.
 
         """
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             raise BundleError(f"{digest[:80]!r} is no digest of a blob: expected 64 lower-case hex digits")
         data = self.place.read(blob_path(digest), self.limits.max_blob_bytes)
-        found = hashlib.sha256(data).hexdigest()
+        found = sha256_hex(data)
         if found != digest:
             raise BundleTampered(f"blob {digest}: its bytes have the digest {found}")
         return data

@@ -177,7 +177,7 @@ def encode_delegations(delegations: Sequence[Leaf]) -> list[str]:
     return [leaf.encode().decode() for leaf in delegations]
 
 
-def parse_delegations(value: Any) -> tuple[Leaf, ...]:  # noqa: ANN401 - a JSON value
+def parse_delegations(value: Any) -> tuple[Leaf, ...]:
     """Read leaves that delegate; nothing is verified.
 
     Raises:

@@ -14,7 +14,6 @@ Source: c2sp.org/tlog-witness, c2sp.org/tlog-cosignature.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from perturbnet.transparency.fraud import (
 )
 from perturbnet.transparency.notes import MAX_NOTE_BYTES, Note, Signature, SigningKey, parse_note
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 WITNESS_FOLDER = "witness"
 
@@ -125,7 +125,7 @@ class Witness:
 
     def note_path(self, origin: str) -> Path:
         """Where the newest cosigned checkpoint of a log lies."""
-        return self.folder / hashlib.sha256(origin.encode()).hexdigest()
+        return self.folder / sha256_hex(origin.encode())
 
     def _compare(self, known: Note, old: Checkpoint, bundle: Bundle, delegations: tuple[Leaf, ...]) -> None:
         if bundle.size < old.size:
@@ -138,7 +138,7 @@ class Witness:
         if fraud is None:
             return
         data = fraud.encode()
-        name = f"{hashlib.sha256(data).hexdigest()[:16]}{SUFFIX}"
+        name = f"{sha256_hex(data)[:16]}{SUFFIX}"
         self._keep(self.folder / name, data)
         raise LedgerForked(f"fraud: {fraud.describe()}", hint=f"the proof is {self.folder / name}")
 

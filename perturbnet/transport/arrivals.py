@@ -29,10 +29,9 @@ class Query:
 class Arrival:
     """What came back from one miner.
 
-    `body` is None unless a whole body came in time; it is authentic for `OK` and `NO_IMAGE` only. Only who
-    stores an arrival sees it.
-
-    `nonce` (decimal) and `signature` (hex with 0x) let a stranger check `messages.response_payload` again.
+    `body` is there for `OK` alone, which means no more than that it came in time; only who stores an arrival
+    sees it. `nonce` (decimal) and `signature` (hex with 0x, not verified yet; empty where none of that form
+    came) are what `messages.response_payload` is checked with.
     """
 
     uid: int
@@ -42,7 +41,6 @@ class Arrival:
     nonce: str
     body: bytes | None = None
     signature: str = ""
-    pixels_sha256: str | None = None
     detail: str = ""
 
 

@@ -4,13 +4,12 @@ Rules
 - One deadline for the round, on the injected clock. Each miner has its own connection and task; nothing one
   miner does or leaves undone delays another, or the round beyond its deadline.
 - Every target yields exactly one `Arrival`, whatever happens, with the reject code that a receipt records.
-  `Reject.OK` means: bytes arrived in time and are the miner's own. Whether they are worth anything,
-  verification decides.
+  `Reject.OK` means: a whole body arrived in time. Whether it is the miner's own and what it is worth,
+  verification decides, from the stored bytes; nothing is parsed here.
 - `on_arrival` is awaited with each arrival as it comes, one at a time, so that the bytes are stored before
   anyone looks at the image in them, and forgotten here. The deadline never cancels it; an error in it ends
   the round.
-- The response's signature is bound to netuid, this validator, the challenge, the nonce of this very request,
-  and the digests of body and pixels.
+- The request's nonce goes into the arrival, because the response's signature covers it.
 - The response time runs from the moment before connecting to the last byte, in whole
   milliseconds, rounded up.
 """
@@ -30,7 +29,7 @@ from perturbnet.transport.arrivals import Arrival, Delivery, Query
 from perturbnet.transport.exchange import Caps, Post, Reply, post
 from perturbnet.transport.signatures import sign_request
 from perturbnet.wire import keys, messages
-from perturbnet.wire.messages import Acknowledgement, AttackResponse
+from perturbnet.wire.messages import Acknowledgement
 from perturbnet.wire.target import Target
 
 _log = logging.getLogger(__name__)
@@ -154,39 +153,6 @@ class Client:
         )
         return await post(address, request, caps=caps, clock=self._clock)
 
-    def open(self, arrival: Arrival, reply: Reply, query: Query) -> Arrival:
-        """Check that a whole reply is the miner's own answer to this query, and take it apart.
-
-        Raises:
-            Refused: `BAD_MESSAGE` or `BAD_SIGNATURE`.
-
-        """
-        response = messages.parse(AttackResponse, reply.body, max_bytes=len(reply.body))
-        if (response.task_id, response.challenge_id) != (query.task_id, query.challenge_id):
-            got = f"task {response.task_id}, challenge {response.challenge_id}"
-            raise Refused(
-                Reject.BAD_MESSAGE,
-                f"expected task {query.task_id}, challenge {query.challenge_id}; got {got}",
-            )
-        payload = messages.response_payload(
-            netuid=self._netuid,
-            validator=self._keypair.ss58_address,
-            challenge_id=query.challenge_id,
-            nonce=arrival.nonce,
-            body_sha256=messages.body_digest(reply.body),
-            pixels_sha256=response.pixels_sha256,
-        )
-        signature = _signature(reply)
-        if not keys.verify(arrival.hotkey, messages.RESPONSE_DOMAIN, payload, signature):
-            raise Refused(Reject.BAD_SIGNATURE, f"the signature is not {arrival.hotkey}'s over this response")
-        return replace(
-            arrival,
-            reject=Reject.NO_IMAGE if response.perturbed_image_b64 is None else Reject.OK,
-            signature="0x" + signature.hex(),
-            pixels_sha256=response.pixels_sha256,
-            detail=response.reason or "",
-        )
-
 
 class _Round:
     """One round: what its tasks share."""
@@ -217,15 +183,10 @@ class _Round:
             return replace(arrival, detail="no complete response within the round's deadline")
         if isinstance(reply, Refused):
             return replace(arrival, reject=reply.reject, detail=reply.detail)
-        try:
-            arrival = replace(
-                arrival, response_ms=_milliseconds(reply.received_s - started_s), body=reply.body
-            )
-            if reply.received_s > self._ends_s:
-                return replace(arrival, body=None, detail="the last byte came after the deadline")
-            return self._client.open(arrival, reply, query)
-        except Refused as refused:
-            return replace(arrival, reject=refused.reject, detail=refused.detail)
+        arrival = replace(arrival, response_ms=_milliseconds(reply.received_s - started_s))
+        if reply.received_s > self._ends_s:
+            return replace(arrival, detail="the last byte came after the deadline")
+        return replace(arrival, reject=Reject.OK, body=reply.body, signature=_signature(reply))
 
     async def _reply(
         self, target: Target, query: Query, nonce_ns: int, expired: asyncio.Task[None]
@@ -259,19 +220,11 @@ async def _until(expired: asyncio.Task[None], work: Sequence[asyncio.Task[Any]])
         await everything
 
 
-def _signature(reply: Reply) -> bytes:
+def _signature(reply: Reply) -> str:
+    """The response's signature in hex with 0x; empty where there is not exactly one of that form."""
     values = reply.values(messages.SIGNATURE_HEADER)
-    if len(values) != 1:
-        raise Refused(
-            Reject.BAD_SIGNATURE, f"{len(values)} headers {messages.SIGNATURE_HEADER}; expected one"
-        )
-    text = values[0].removeprefix("0x")
-    if len(text) != 2 * keys.SIGNATURE_BYTES or not set(text) <= set("0123456789abcdef"):
-        raise Refused(
-            Reject.BAD_SIGNATURE,
-            f"{messages.SIGNATURE_HEADER}: expected {keys.SIGNATURE_BYTES} bytes in hex",
-        )
-    return bytes.fromhex(text)
+    text = "0x" + values[0].removeprefix("0x") if len(values) == 1 else ""
+    return text if messages.read_signature(text) else ""
 
 
 def _delivery(target: Target, task: asyncio.Task[None]) -> Delivery:

@@ -65,7 +65,7 @@ def guarded_protocol(*, head_timeout_s: float, lifetime_s: float, per_address: i
     return GuardedProtocol
 
 
-def _is_idle(connection: Any) -> bool:  # noqa: ANN401 - uvicorn annotates `cycle` as never None
+def _is_idle(connection: Any) -> bool:
     """Whether no request's head has arrived yet."""
     return connection.cycle is None
 

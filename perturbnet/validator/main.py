@@ -83,8 +83,13 @@ class Validator:
             return False
         state = self.rounds.journal.state
         earned = sum(receipt.score_ppb > 0 for receipt in receipts)
-        log.info("Round %d closed: %d of %d succeeded, %d leaves",
-                 state.rounds - 1, earned, len(receipts), state.size)  # fmt: skip
+        log.info(
+            "Round %d closed: %d of %d succeeded, %d leaves",
+            state.rounds - 1,
+            earned,
+            len(receipts),
+            state.size,
+        )
         self.watch.round_closed(receipts, self.clock.monotonic_s() - started_s)
         self.watchdog.expect("setting weights", CHAIN_STEP_S)
         await self.weights.run()
@@ -114,11 +119,17 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     """Open engine and data set, record what this run computes with, and connect it all."""
     clock = SystemClock()
     metagraph = await chain.metagraph()
-    for obstacle in find_obstacles(metagraph, await chain.hyperparameters(), keypair.ss58_address,
-                                   version=settings.rules_version, burn_uid=settings.burn_uid):  # fmt: skip
+    for obstacle in find_obstacles(
+        metagraph,
+        await chain.hyperparameters(),
+        keypair.ss58_address,
+        version=settings.rules_version,
+        burn_uid=settings.burn_uid,
+    ):
         log.error("Weights will not count: %s", obstacle)
-    log_source = begin_log(journal, settings.state_dir, keypair, network=settings.network,
-                           netuid=settings.netuid, clock=clock)  # fmt: skip
+    log_source = begin_log(
+        journal, settings.state_dir, keypair, network=settings.network, netuid=settings.netuid, clock=clock
+    )
     publication = await open_publication(settings, journal, chain, keypair, log_source)
     held = await asyncio.to_thread(open_held, settings)
     engine, source, fingerprint = held.engine, held.source, held.manifest.digest
@@ -133,8 +144,13 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
     change = RuleChange(journal, policy, build_rules_leaf(settings, policy, block=begins))
     policy = change.policy_at(metagraph.block)
     draws = EpochDraws(journal, source.identity, secret_source(settings.secret_seed))
-    log.info("Model %s, data set %s (%d rows), protocol fingerprint %s", engine.model_name,
-             source.identity.repository, source.identity.rows, fingerprint[:16])  # fmt: skip
+    log.info(
+        "Model %s, data set %s (%d rows), protocol fingerprint %s",
+        engine.model_name,
+        source.identity.repository,
+        source.identity.rows,
+        fingerprint[:16],
+    )
     courier = Client(
         keypair,
         netuid=settings.netuid,
@@ -143,8 +159,18 @@ async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keyp
         limits=ClientLimits(max_response_bytes=settings.max_response_bytes),
     )
     watchdog = open_watchdog(os.environ, clock)
-    rounds = Rounds(journal, draws, chain, courier, engine, source, keypair.ss58_address, policy, clock,
-                    expect=watchdog.expect)  # fmt: skip
+    rounds = Rounds(
+        journal,
+        draws,
+        chain,
+        courier,
+        engine,
+        source,
+        keypair.ss58_address,
+        policy,
+        clock,
+        expect=watchdog.expect,
+    )
     weights = WeightSetter(journal, chain, keypair, settings.weights_window_blocks)
     mirror = open_mirror(settings, {"hotkey": keypair.ss58_address, "netuid": settings.netuid})
     watch = Watch(settings, journal, keypair.ss58_address, mirror, clock)

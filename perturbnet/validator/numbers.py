@@ -19,6 +19,7 @@ from perturbnet.errors import ChainError, LedgerError, Reject
 from perturbnet.ledger.journal import LEDGER_FILE, Journal
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.rounds.terms import weigh
+from perturbnet.wire.units import from_ppb
 
 P = "perturb_validator_"
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300, 600)
@@ -59,7 +60,7 @@ class ValidatorCounts:
             if receipt.body:
                 self.answer_s.observe(receipt.response_ms / 1000)
             if receipt.reject == Reject.OK:
-                self.score.observe(receipt.score_ppb / 1e9)
+                self.score.observe(from_ppb(receipt.score_ppb))
 
     def chain_called(self, call: str, seconds: float, outcome: object) -> None:
         """Count a call to the chain and what came of it."""
@@ -106,9 +107,9 @@ class LogCollector(Collector):
         shares = weigh(state.standings(), state.rules[1]).shares_ppb if state.rules else {}
         for standing in state.standings():
             label, scores = [str(standing.uid)], standing.scores_ppb
-            score.add_metric(label, sum(scores) / 1e9 / max(1, len(scores)))
+            score.add_metric(label, from_ppb(sum(scores)) / max(1, len(scores)))
             processed.add_metric(label, standing.processed)
-            share.add_metric(label, shares.get(standing.uid, 0) / 1e9)
+            share.add_metric(label, from_ppb(shares.get(standing.uid, 0)))
         yield from (score, processed, share)
 
     def _disk(self) -> Iterator[Metric]:

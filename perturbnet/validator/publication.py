@@ -110,7 +110,7 @@ class Publication:
         except LedgerForked:
             raise
         except LedgerError as error:
-            log.error("Not published: %s", error.diagnostics())  # noqa: TRY400 - a sentence
+            log.error("Not published: %s", error.diagnostics())
         except ChainError as error:
             log.warning("Not anchored: %s", error.diagnostics())
 

@@ -207,7 +207,6 @@ class Rounds:
             body=self.journal.blobs.put(arrival.body) if arrival.body else "",
             nonce=arrival.nonce,
             signature=arrival.signature,
-            pixels=arrival.pixels_sha256 or "",
             response_ms=arrival.response_ms,
         )
         self.journal.store.note_arrival(row)
@@ -255,7 +254,7 @@ class Rounds:
 
     def _judging(self, opened: OpenRound, clean: Pixels, label: Classification | None = None) -> Judging:
         """Verdicts on answers to this image, as they are noted; `label` is the model's word on it."""
-        task = build_task(opened, read_terms(self.journal, opened.leaf).rules, clean)
+        task = build_task(opened, read_terms(self.journal, opened.leaf), clean)
         evidence = Evidence(self.journal.blobs, self.journal.deltas)
         return Judging(self.judges, task, self.engine, evidence, clean=label)
 
@@ -270,7 +269,7 @@ class Rounds:
         try:
             pixels = clean_image(self.source.read(leaf.row), leaf.freshness)
         except DatasetError as error:
-            log.error("Row %d of round %d cannot be read again: %s", leaf.row, leaf.round, error)  # noqa: TRY400
+            log.error("Row %d of round %d cannot be read again: %s", leaf.row, leaf.round, error)
             return None
         if pixel_digest(pixels) != leaf.clean_pixels:
             log.error("Row %d of round %d is not the image that was sent", leaf.row, leaf.round)

@@ -37,6 +37,7 @@ from perturbnet.transparency.anchors import Anchor
 from perturbnet.validator.backups import BACKUP_PATH, fill_requests
 from perturbnet.validator.numbers import LogCollector, ValidatorCounts, add_gauges, free_bytes, read_queue
 from perturbnet.validator.publication import known_anchors
+from perturbnet.wire.units import from_ppb
 
 LEAST_FREE_BYTES = 5 * 10**9
 LATE_ROUNDS = 3  # intervals without a round before that is said
@@ -240,7 +241,7 @@ class Watch:
 def summarise(receipts: Sequence[ReceiptLeaf]) -> dict[str, float]:
     """A round in numbers, for the mirror."""
     codes = Counter(receipt.reject for receipt in receipts)
-    scores = [receipt.score_ppb / 1e9 for receipt in receipts]
+    scores = [from_ppb(receipt.score_ppb) for receipt in receipts]
     return {
         "score/mean": sum(scores) / max(1, len(scores)),
         "score/best": max(scores, default=0.0),

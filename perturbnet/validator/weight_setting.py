@@ -21,6 +21,7 @@ import logging
 from dataclasses import dataclass
 
 from perturbnet.chain import Chain, Effect, Hyperparameters, reconcile_weights, to_u16
+from perturbnet.chain.protocol import RAO
 from perturbnet.chain.rules import epoch_of
 from perturbnet.errors import ChainError, ChainRejected, ChainTimeout, ChainUnavailable
 from perturbnet.ledger.journal import Journal
@@ -32,7 +33,6 @@ from perturbnet.wire.keys import Keypair
 
 DOUBT_BLOCKS = 32  # our deadline of 120 s is 10 blocks, an extrinsic lives for 16 after it was signed
 RETRY_BLOCKS = 10  # after a first refusal; twice as many after each that follows
-RAO = 10**9
 
 log = logging.getLogger(__name__)
 
@@ -134,11 +134,11 @@ class WeightSetter:
         try:
             submission = await self.chain.set_weights(self.keypair, to_u16(shares), version)
         except ChainRejected as error:
-            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)  # noqa: TRY400 - a sentence
+            log.error("set_weights refused by the chain: %s [%s]", error.message, shown)
             self.refusals += 1
             self._record(position, 0, "rejected", error.message)
         except (ChainTimeout, ChainUnavailable) as error:
-            log.error("set_weights in doubt: %s; the chain is read before a retry", error.message)  # noqa: TRY400
+            log.error("set_weights in doubt: %s; the chain is read before a retry", error.message)
             self._record(position, 0, "ambiguous", error.message)
         else:
             self.refusals, self.last_said = 0, ""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perturbnet.overview.views import SeriesView
+from perturbnet.wire.units import PPB, from_ppb
 
 WIDTH, HEIGHT = 720, 200
 LEFT, RIGHT, TOP, BOTTOM = 30, 10, 8, 20
-WHOLE_PPB = 10**9
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def draw_standings(series: Sequence[SeriesView]) -> Chart | None:
     return Chart(
         lines=tuple(lines),
         across=tuple(Tick(_across(number, first, last), f"{number:,}") for number in rounds),
-        up=tuple(Tick(_up(WHOLE_PPB * quarter // 4), f"{quarter / 4:.2f}") for quarter in range(5)),
+        up=tuple(Tick(_up(PPB * quarter // 4), f"{quarter / 4:.2f}") for quarter in range(5)),
     )
 
 
@@ -87,5 +87,5 @@ def _across(number: int, first: int, last: int) -> float:
 
 
 def _up(mean_ppb: int) -> float:
-    share = min(1.0, max(0.0, mean_ppb / WHOLE_PPB))
+    share = min(1.0, max(0.0, from_ppb(mean_ppb)))
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)

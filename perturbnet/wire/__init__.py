@@ -11,6 +11,7 @@ anything is built, and whatever does not fit is a named error.
     untrusted_json   JSON with bounded depth and token count
     keys             sr25519 signatures under a domain
     digests          SHA-256 as lower-case hex
+    units            parts per 10^9
 
 Imports: `errors`. No transport, no chain client and no torch.
 """

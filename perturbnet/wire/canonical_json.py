@@ -12,11 +12,11 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, NoReturn
 
 from perturbnet.errors import PerturbError
+from perturbnet.wire.digests import sha256_hex
 
 Json = dict[str, Any] | list[Any] | str | int | bool | None
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -63,10 +63,10 @@ def decode(data: bytes) -> Json:
 
 def digest(value: Json) -> str:
     """Hex SHA-256 of the canonical bytes."""
-    return hashlib.sha256(encode(value)).hexdigest()
+    return sha256_hex(encode(value))
 
 
-def _ordered(value: Any, levels: int) -> Any:  # noqa: ANN401 - the input is checked here
+def _ordered(value: Any, levels: int) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, int):

@@ -15,7 +15,7 @@ Source: the contract of the public Perturb subnet (field names); RFC 8785 for th
 
 from __future__ import annotations
 
-import hashlib
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -31,6 +31,7 @@ from pydantic import (
 
 from perturbnet.errors import MessageError, Reject
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import DIGEST_PATTERN, sha256_hex
 from perturbnet.wire.untrusted_json import read_json
 
 PROTOCOL_VERSION = 2  # 2: an acknowledgement names the place of its leaf
@@ -40,6 +41,7 @@ RESPONSE_DOMAIN = "perturb/response/1"
 SIGNATURE_HEADER = "X-Perturb-Signature"  # of the response, hex with 0x
 PROTOCOL_HEADER = "X-Perturb-Protocol"  # of the response, decimal PROTOCOL_VERSION
 
+_SIGNATURE = re.compile(r"0x[0-9a-f]{128}")
 MAX_IMAGE_CHARACTERS = 32 * 1024 * 1024
 MAX_TIMEOUT_MS = 600_000
 
@@ -50,7 +52,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/@-]{1,128}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_printable)]
 Reason = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
@@ -201,9 +203,14 @@ def response_payload(
     )
 
 
+def read_signature(text: str) -> bytes:
+    """The 64 bytes of a signature in hex with 0x; empty, which no signature is, where it has another form."""
+    return bytes.fromhex(text[2:]) if _SIGNATURE.fullmatch(text) else b""
+
+
 def body_digest(body: bytes) -> str:
     """Hex SHA-256 of a message's bytes as they travelled."""
-    return hashlib.sha256(body).hexdigest()
+    return sha256_hex(body)
 
 
 def response_limit_bytes(height: int, width: int) -> int:

@@ -19,7 +19,7 @@ from perturbnet.wire.images import pixel_digest
 PINS = Path(__file__).parents[2] / "perturbnet" / "data" / "reference.json"
 
 
-def write_pins(**sections: Any) -> None:  # noqa: ANN401 - JSON
+def write_pins(**sections: Any) -> None:
     """Replace sections of the pins file."""
     pins = json.loads(PINS.read_text()) if PINS.exists() else {}
     write_durably(PINS, (json.dumps(pins | sections, indent=2, sort_keys=True) + "\n").encode())

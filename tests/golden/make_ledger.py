@@ -56,9 +56,7 @@ def write(path: Path) -> None:
                 if isinstance(entry.leaf, ChallengeLeaf) and entry.leaf.asked:
                     uid = entry.leaf.asked[0]
                     store.note_arrival(
-                        ArrivalRow(
-                            entry.position, uid, f"k{uid}", "ok", "cd" * 32, "7", "0x5", "ef" * 32, 900
-                        )
+                        ArrivalRow(entry.position, uid, f"k{uid}", "ok", "cd" * 32, "7", "0x5", 900)
                     )
             store.note_anchor(77, b"an anchor")
             store.note_anchor(100, b"the newest anchor")

@@ -25,8 +25,8 @@ from perturbnet.transport import Arrival, Client
 from perturbnet.wire import keys, messages
 from perturbnet.wire.images import Pixels, decode_base64, decode_png
 from perturbnet.wire.messages import AttackChallenge
-from tests.support.fakes import BlockEngine, MemorySource, flip, response_body, texture
-from tests.support.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, World, keypair
+from tests.support.fakes import NETUID, BlockEngine, MemorySource, flip, keypair, response_body, texture
+from tests.support.validator.world import CHAIN_RULES, STAKE_RAO, World
 
 SIDE = 354  # 500 kB of base64, for noise does not compress
 TIMEOUT_S = 120

@@ -25,10 +25,10 @@ from perturbnet.ledger.journal import DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.transparency.delegation import build_genesis
 from perturbnet.wire.images import Pixels, decode_base64, decode_png
 from perturbnet.wire.messages import AttackChallenge
-from tests.support.audit.honest import HOTKEY, LOG_KEY, SigningCourier
+from tests.support.audit.honest import HOTKEY, LOG_KEY
 from tests.support.audit.published import anchor_of, publish, write_anchors
-from tests.support.fakes import response_body
-from tests.support.validator.world import NETUID, World, keypair, make_world
+from tests.support.fakes import NETUID, MemoryCourier, keypair, response_body
+from tests.support.validator.world import World, make_world
 
 
 @dataclass
@@ -78,7 +78,7 @@ def main() -> None:
     world.source = open_checked(place, manifest)  # type: ignore[assignment]
     world.engine = open_engine("reference", cache_dir=cache, device="cpu")  # type: ignore[assignment]
     crowd = Crowd(cache)
-    world.courier = SigningCourier(
+    world.courier = MemoryCourier(
         {uid: (lambda challenge, uid=uid: crowd.answer(uid, challenge)) for uid in range(1, miners + 1)}  # type: ignore[misc]
     )
     with LedgerStore(world.state_dir / LEDGER_FILE) as store:

@@ -23,8 +23,8 @@ from perturbnet.transparency.signing import begin_log
 from perturbnet.validator.backups import restore_backup, skip_draws, write_backup
 from perturbnet.validator.state_check import StateCheck, check_state
 from tests.integration.small_disk import check_reason, leave_room
-from tests.support.fakes import MemorySource
-from tests.support.validator.world import NETUID, make_world
+from tests.support.fakes import NETUID, MemorySource
+from tests.support.validator.world import make_world
 
 STEP_BYTES, SKIPPED, ROUNDS, ROWS = 24_000, 3, 6, 40
 

@@ -20,9 +20,9 @@ from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
 from tests.integration.small_disk import check_reason, leave_room
-from tests.support.audit.honest import LOG_KEY, SigningCourier, honest_of
-from tests.support.fakes import MemorySource
-from tests.support.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
+from tests.support.audit.honest import LOG_KEY, honest_of
+from tests.support.fakes import NETUID, MemoryCourier, MemorySource, keypair
+from tests.support.validator.world import World, copycat, junk, make_world, silent
 
 LIVES, STEP_BYTES, ROUNDS, RESTARTS = 9, 28_000, 14, 3
 
@@ -31,7 +31,7 @@ def make_validator(folder: Path, state: Path) -> World:
     """A validator with its state on the small disk, the chain and the miners elsewhere."""
     world = make_world(folder, miners=5, PERTURB_HISTORY_SIZE="2", PERTURB_MIN_PROCESSED_COUNT="2")
     world.source = MemorySource(ROUNDS, broken=(2,))
-    world.courier = SigningCourier(dict(world.courier.answers) | {3: copycat, 4: junk, 5: silent})
+    world.courier = MemoryCourier(dict(world.courier.answers) | {3: copycat, 4: junk, 5: silent})
     state.mkdir()
     world.state_dir.symlink_to(state)
     with LedgerStore(state / LEDGER_FILE) as store:

@@ -33,7 +33,7 @@ from perturbnet.wire.keys import create_wallet
 from tests.integration.soak_checks import check_all, folded, read
 from tests.integration.soak_memory import Memory
 from tests.integration.soak_plan import Outcome, Plan
-from tests.support.validator.world import NETUID, keypair
+from tests.support.fakes import NETUID, keypair
 
 RULES = ChainRules(tempo=20, weights_rate_limit=5, serving_rate_limit=0, immunity_period=10**6)
 BLOCK_TIME_MS = 250

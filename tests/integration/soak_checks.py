@@ -19,8 +19,7 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf, Submi
 from perturbnet.rounds.terms import weigh
 from tests.integration.soak_plan import Outcome, Plan
 from tests.support.audit.honest import MemoryLog
-from tests.support.fakes import BlockEngine, MemorySource
-from tests.support.validator.world import NETUID
+from tests.support.fakes import NETUID, BlockEngine, MemorySource
 
 
 def check_all(plan: Plan, entries: list[Entry], hotkey: str, outcome: Outcome) -> None:

@@ -25,8 +25,7 @@ from perturbnet.transport import AnyHotkey, NonceStore, Server, SignedMessage
 from perturbnet.transport.server import Handlers
 from perturbnet.wire.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
 from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse
-from tests.support.fakes import BlockEngine, flip
-from tests.support.validator.world import NETUID, keypair
+from tests.support.fakes import NETUID, BlockEngine, flip, keypair
 
 HONEST = "honest"
 MORE_VALUES = 40  # that each miner changes beyond the one before it

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.validator.world import NETUID
+from tests.support.fakes import NETUID
 
 ROUNDS, MINERS = 100, 100
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from perturbnet.wire.images import pixel_digest
 from tests.integration import small_disk_export
 from tests.support.audit.honest import live
 from tests.support.audit.published import publish_honest
-from tests.support.validator.world import NETUID
+from tests.support.fakes import NETUID
 
 ROOT = Path(__file__).parents[2]
 MANY = Path(__file__).with_name("many_receipts.py")

@@ -27,8 +27,8 @@ from perturbnet.rounds.policy import secret_source
 from perturbnet.rounds.terms import weigh
 from perturbnet.wire.images import decode_base64, decode_png
 from perturbnet.wire.messages import AttackChallenge
-from tests.support.fakes import BlockEngine, MemorySource, flip, response_body
-from tests.support.validator.world import CHAIN_RULES, NETUID, STAKE_RAO, Validator, World, keypair
+from tests.support.fakes import NETUID, BlockEngine, MemorySource, flip, keypair, response_body
+from tests.support.validator.world import CHAIN_RULES, STAKE_RAO, Validator, World
 
 MINERS, VALIDATORS, ROUNDS, HISTORY = 12, 3, 100, 40
 LOOKS = (20, 40, 60, 80, 100)

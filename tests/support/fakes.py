@@ -15,14 +15,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from bittensor import sp_core
 from numpy.typing import NDArray
 
 from perturbnet.datasets import SourceIdentity, SourceImage
 from perturbnet.errors import DatasetError, MessageError, Reject, RowUnreadable
 from perturbnet.rules.classification import Classification
 from perturbnet.transport import Arrival, Delivery, Query
+from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels, encode_base64, encode_png, pixel_digest
-from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse, Rules, encode, parse
+from perturbnet.wire.keys import Keypair
+from perturbnet.wire.messages import (
+    RESPONSE_DOMAIN,
+    Acknowledgement,
+    AttackChallenge,
+    AttackResponse,
+    Rules,
+    body_digest,
+    encode,
+    parse,
+    response_payload,
+)
 from perturbnet.wire.target import Target
 
 LABELS = ("heron", "otter", "heron", "lynx")
@@ -200,12 +213,16 @@ class MemorySource:
 
 
 Answer = Callable[[AttackChallenge], bytes | Reject]
+NETUID = 3
 OnArrival = Callable[[Arrival], Awaitable[None]]
 
 
 @dataclass
 class MemoryCourier:
-    """Carries messages to functions, `answers` by uid (without one: offline). Keeps the client's rules."""
+    """Carries messages to functions, `answers` by uid (without one: offline). Keeps the client's rules.
+
+    The miners sign for real: `keypair(uid + 1)` over the challenge of the validator with `keypair(1)`.
+    """
 
     answers: Mapping[int, Answer] = field(default_factory=dict)
     response_ms: int = 500
@@ -250,19 +267,29 @@ class MemoryCourier:
             return replace(arrival, reject=body, detail="on purpose")
         if len(body) > cap:
             return replace(arrival, reject=Reject.BODY_TOO_LARGE)
-        return self._open(replace(arrival, body=body, signature="0x" + "5" * 128), body, challenge)
+        return replace(arrival, body=body, signature=self._sign(arrival, body, challenge))
 
-    def _open(self, arrival: Arrival, body: bytes, challenge: AttackChallenge) -> Arrival:
+    def _sign(self, arrival: Arrival, body: bytes, challenge: AttackChallenge) -> str:
+        """Sign as the miner's server does, whatever the body is."""
         try:
-            response = parse(AttackResponse, body, max_bytes=len(body))
-        except MessageError as error:
-            return replace(arrival, reject=error.reject, detail=error.detail)
-        if (response.task_id, response.challenge_id) != (challenge.task_id, challenge.challenge_id):
-            return replace(arrival, reject=Reject.BAD_MESSAGE)
-        reject = Reject.NO_IMAGE if response.perturbed_image_b64 is None else Reject.OK
-        return replace(
-            arrival, reject=reject, pixels_sha256=response.pixels_sha256, detail=response.reason or ""
+            pixels = parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256
+        except MessageError:
+            pixels = None
+        payload = response_payload(
+            netuid=NETUID,
+            validator=keypair(1).ss58_address,
+            challenge_id=challenge.challenge_id,
+            nonce=arrival.nonce,
+            body_sha256=body_digest(body),
+            pixels_sha256=pixels,
         )
+        return "0x" + keys.sign(keypair(arrival.uid + 1), RESPONSE_DOMAIN, payload).hex()
+
+
+def keypair(number: int) -> Keypair:
+    """The key of the validator (1) or of the miner with uid `number - 1` in every world of these tests."""
+    made: Keypair = sp_core.Keypair.create_from_seed(number.to_bytes(32, "big"), sp_core.CRYPTO_SR25519)
+    return made
 
 
 def response_body(task_id: str, challenge_id: str, pixels: Pixels, **changes: str | None) -> bytes:

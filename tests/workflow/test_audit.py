@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.audit.honest import HOTKEY, Honest, live, tampered
 from tests.support.audit.published import anchor_of, publish, publish_honest, write_anchors
-from tests.support.validator.world import NETUID
+from tests.support.fakes import NETUID
 from tests.workflow.conftest import Workflow
 
 SHARDS = 2

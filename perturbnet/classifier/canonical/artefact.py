@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from perturbnet.errors import ArtifactMissing, DigestMismatch, ModelError
 from perturbnet.runtime.artifacts import replace_durably
 from perturbnet.wire import canonical_json
+from perturbnet.wire.digests import sha256_hex
 
 FORMAT = "perturb-model-1"
 _TYPES: dict[str, np.dtype[Any]] = {
@@ -212,7 +213,7 @@ def decode_artefact(
         ModelError, DigestMismatch: see `read_artefact`.
 
     """
-    digest = hashlib.sha256(data.data).hexdigest()
+    digest = sha256_hex(data.data)
     if sha256 is not None and digest != sha256:
         raise DigestMismatch(where, sha256, digest, hint=HINT)
     return _assemble(_decode(data, where), where), digest

@@ -70,11 +70,11 @@ class _Builder:
         self.steps: list[ProgramStep] = []
         self.layers: list[Layer] = []
 
-    def stem(self, network: Any) -> None:  # noqa: ANN401 - timm has no types for its modules
+    def stem(self, network: Any) -> None:
         _require(network.conv_stem.in_channels == CHANNELS, f"{network.conv_stem} does not take RGB")
         self._conv(network.conv_stem, network.bn1, act=True, divisor=STEM_DIVISOR)
 
-    def block(self, block: Any) -> None:  # noqa: ANN401 - as above
+    def block(self, block: Any) -> None:
         """One block of the EfficientNetV2 family; what its `forward` does, in that order."""
         keep = int(bool(getattr(block, "has_skip", False)))
         add = 2 * keep
@@ -96,11 +96,13 @@ class _Builder:
         else:
             raise ModelError(f"{type(block).__name__} is not a block this compiler knows")
 
-    def head(self, network: Any) -> None:  # noqa: ANN401 - as above
+    def head(self, network: Any) -> None:
         self._conv(network.conv_head, network.bn2, act=True)
         pool, classifier = network.global_pool, network.classifier
-        _require(type(pool) is SelectAdaptivePool2d and pool.pool_type in {"avg", "fast", "fastavg"},
-                 f"{pool} is not the mean over positions")  # fmt: skip
+        _require(
+            type(pool) is SelectAdaptivePool2d and pool.pool_type in {"avg", "fast", "fastavg"},
+            f"{pool} is not the mean over positions",
+        )
         _require(type(classifier) is nn.Linear, f"{classifier} is not one matrix")
         channels = self.steps[-1].cout
         self._step(Op.POOL, cin=channels, cout=channels, out=1)
@@ -109,25 +111,35 @@ class _Builder:
         self._step(Op.CONV, cin=weight.shape[1], cout=weight.shape[0], out=1)
         self._add(Linear(np.ascontiguousarray(weight.T)[None, None], bias))
 
-    def _conv(self, conv: Any, norm: Any, *, act: bool, shortcut: int = 0, divisor: float = 1.0) -> None:  # noqa: ANN401 - as above
+    def _conv(self, conv: Any, norm: Any, *, act: bool, shortcut: int = 0, divisor: float = 1.0) -> None:
         _require_conv(conv)
         _require_norm(norm, act=act)
         kernel, stride = int(conv.kernel_size[0]), int(conv.stride[0])
         before, out = _padding(conv, self.side)
         _require(out >= 1, f"{conv} leaves nothing of {self.side} pixels")
         self._step(
-            Op.CONV, cin=conv.in_channels, cout=conv.out_channels, kernel=kernel, stride=stride, pad=before,
-            depthwise=int(conv.groups > 1), act=Act.SILU if act else Act.NONE, shortcut=shortcut, out=out,
-        )  # fmt: skip
+            Op.CONV,
+            cin=conv.in_channels,
+            cout=conv.out_channels,
+            kernel=kernel,
+            stride=stride,
+            pad=before,
+            depthwise=int(conv.groups > 1),
+            act=Act.SILU if act else Act.NONE,
+            shortcut=shortcut,
+            out=out,
+        )
         bias = None if conv.bias is None else _doubles(conv.bias)
         self._add(fold(_taps_first(conv), bias, _norm(norm), divisor))
 
-    def _gate(self, gate: Any) -> None:  # noqa: ANN401 - as above
+    def _gate(self, gate: Any) -> None:
         if type(gate) is nn.Identity:
             return
         _require(type(gate) is SqueezeExcite, f"{type(gate).__name__} is not a squeeze-excite")
-        _require(type(gate.act1) is nn.SiLU and type(gate.gate) is nn.Sigmoid,
-                 f"{gate} is not a squeeze-excite of SiLU and sigmoid")  # fmt: skip
+        _require(
+            type(gate.act1) is nn.SiLU and type(gate.gate) is nn.Sigmoid,
+            f"{gate} is not a squeeze-excite of SiLU and sigmoid",
+        )
         reduce, expand = gate.conv_reduce, gate.conv_expand
         for conv in (reduce, expand):
             _require_conv(conv)
@@ -141,19 +153,44 @@ class _Builder:
         self.layers.append(quantise(linear, f"layer {len(self.layers)}"))
 
     def _step(  # noqa: PLR0913 - a table row
-        self, op: Op, *, cin: int, cout: int, out: int, kernel: int = 1, stride: int = 1, pad: int = 0,
-        depthwise: int = 0, act: Act = Act.NONE, shortcut: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        op: Op,
+        *,
+        cin: int,
+        cout: int,
+        out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        pad: int = 0,
+        depthwise: int = 0,
+        act: Act = Act.NONE,
+        shortcut: int = 0,
+    ) -> None:
         layer = len(self.layers) if op is not Op.POOL else -1
         side = self.side
         self.steps.append(
-            ProgramStep(int(op), layer, cin, cout, kernel, stride, pad, pad, side, side, out, out,
-                 depthwise, int(act), shortcut)
-        )  # fmt: skip
+            ProgramStep(
+                int(op),
+                layer,
+                cin,
+                cout,
+                kernel,
+                stride,
+                pad,
+                pad,
+                side,
+                side,
+                out,
+                out,
+                depthwise,
+                int(act),
+                shortcut,
+            )
+        )
         self.side = out
 
 
-def _taps_first(conv: Any) -> Doubles:  # noqa: ANN401 - as above
+def _taps_first(conv: Any) -> Doubles:
     """(cout, cin, k, k) to (k, k, cin, cout); depthwise (c, 1, k, k) to (k, k, c)."""
     weights = _doubles(conv.weight)
     if conv.groups > 1:
@@ -161,7 +198,7 @@ def _taps_first(conv: Any) -> Doubles:  # noqa: ANN401 - as above
     return np.ascontiguousarray(weights.transpose(2, 3, 1, 0))
 
 
-def _padding(conv: Any, side: int) -> tuple[int, int]:  # noqa: ANN401 - as above
+def _padding(conv: Any, side: int) -> tuple[int, int]:
     """Zeros before the first row, and the output's side: TensorFlow's `same` or torch's symmetric padding."""
     kernel, stride = int(conv.kernel_size[0]), int(conv.stride[0])
     if type(conv) is Conv2dSame:
@@ -171,13 +208,13 @@ def _padding(conv: Any, side: int) -> tuple[int, int]:  # noqa: ANN401 - as abov
     return before, (side + 2 * before - kernel) // stride + 1
 
 
-def _blocks(network: Any) -> Iterator[nn.Module]:  # noqa: ANN401 - as above
+def _blocks(network: Any) -> Iterator[nn.Module]:
     for stage in network.blocks:
         _require(type(stage) is nn.Sequential, f"{type(stage).__name__} is not a stage of blocks")
         yield from stage
 
 
-def _require_conv(conv: Any) -> None:  # noqa: ANN401 - as above
+def _require_conv(conv: Any) -> None:
     _require(type(conv) in {nn.Conv2d, Conv2dSame}, f"{type(conv).__name__} is not a plain convolution")
     square = all(pair[0] == pair[1] for pair in (conv.kernel_size, conv.stride, conv.dilation))
     _require(square and conv.dilation[0] == 1, f"{conv}: kernel and stride must be square, dilation 1")
@@ -186,11 +223,13 @@ def _require_conv(conv: Any) -> None:  # noqa: ANN401 - as above
         padding: Any = conv.padding
         known = not isinstance(padding, str) and 0 <= padding[0] == padding[1] <= conv.kernel_size[0] // 2
         _require(known, f"{conv}: padding must be symmetric and within its kernel")
-    _require(conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels,
-             f"{conv} is neither dense nor depthwise")  # fmt: skip
+    _require(
+        conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels,
+        f"{conv} is neither dense nor depthwise",
+    )
 
 
-def _require_norm(norm: Any, *, act: bool) -> None:  # noqa: ANN401 - as above
+def _require_norm(norm: Any, *, act: bool) -> None:
     _require(type(norm) is BatchNormAct2d, f"{type(norm).__name__} is not timm's BatchNormAct2d")
     _require(norm.affine and norm.running_var is not None, f"{norm} has no weights or no statistics")
     _require(isinstance(norm.drop, nn.Identity), f"{norm} drops")
@@ -198,7 +237,7 @@ def _require_norm(norm: Any, *, act: bool) -> None:  # noqa: ANN401 - as above
     _require(type(norm.act) is expected, f"{type(norm.act).__name__} where {expected.__name__} was expected")
 
 
-def _norm(norm: Any) -> Norm:  # noqa: ANN401 - as above
+def _norm(norm: Any) -> Norm:
     return Norm(
         weight=_doubles(norm.weight),
         bias=_doubles(norm.bias),

@@ -12,7 +12,7 @@ from perturbnet.transport import SignedMessage
 from perturbnet.wire.keys import Keypair
 from perturbnet.wire.messages import ACKNOWLEDGEMENT_PATH, Acknowledgement, encode
 from tests.support.audit.honest import Honest
-from tests.support.validator.world import keypair
+from tests.support.fakes import keypair
 
 
 def told(honest: Honest, place: int, **changes: Any) -> Acknowledgement:

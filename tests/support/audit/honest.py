@@ -1,12 +1,12 @@
 """An honest validator's log, made by the validator's own code, and ways to tamper with a copy of it.
 
-The world is the validator's own test world; its miners sign for real here, because an auditor looks.
+The world is the validator's own test world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,14 @@ from perturbnet.ledger.journal import BLOBS_FOLDER, DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis, origin_of
 from perturbnet.transparency.notes import SigningKey
-from perturbnet.transport import Arrival
-from perturbnet.wire import keys
-from perturbnet.wire.messages import RESPONSE_DOMAIN, AttackChallenge, body_digest, response_payload
-from tests.support.fakes import BlockEngine, MemoryCourier, MemorySource
-from tests.support.validator.world import NETUID, World, copycat, junk, keypair, make_world, silent
+from tests.support.fakes import NETUID, BlockEngine, MemoryCourier, MemorySource, keypair
+from tests.support.validator.world import World, copycat, junk, make_world, silent
 
 HOTKEY = keypair(1).ss58_address
 ORIGIN = origin_of("local", NETUID, HOTKEY)
 LOG_KEY = SigningKey.from_seed(ORIGIN, b"\x01" * 32)
 ROWS = 6
 ROUNDS = ROWS + 2
-
-
-class SigningCourier(MemoryCourier):
-    """Signs as the miner's server does."""
-
-    def _open(self, arrival: Arrival, body: bytes, challenge: AttackChallenge) -> Arrival:
-        opened = super()._open(arrival, body, challenge)
-        if opened.reject not in (Reject.OK, Reject.NO_IMAGE):
-            return replace(opened, signature="")
-        payload = response_payload(
-            netuid=NETUID,
-            validator=HOTKEY,
-            challenge_id=challenge.challenge_id,
-            nonce=arrival.nonce,
-            body_sha256=body_digest(body),
-            pixels_sha256=opened.pixels_sha256,
-        )
-        signature = keys.sign(keypair(arrival.uid + 1), RESPONSE_DOMAIN, payload)
-        return replace(opened, signature="0x" + signature.hex())
 
 
 @dataclass
@@ -183,7 +161,7 @@ def live(folder: Path, *, rounds: int = ROUNDS, rows: int = ROWS, broken: Sequen
     world = make_world(folder, miners=5, PERTURB_HISTORY_SIZE="2", PERTURB_MIN_PROCESSED_COUNT="2")
     world.source = MemorySource(rows, broken=broken)
     answers = dict(world.courier.answers) | {3: copycat, 4: junk, 5: silent}
-    world.courier = SigningCourier(answers)
+    world.courier = MemoryCourier(answers)
     with LedgerStore(world.state_dir / LEDGER_FILE) as store:
         store.append([build_genesis(keypair(1), LOG_KEY, network="local", netuid=NETUID, created_ms=0)])
     return honest_of(world, world.run(rounds))

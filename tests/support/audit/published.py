@@ -16,7 +16,7 @@ from perturbnet.transparency.fraud import FraudStatement, write_fraud_proof
 from perturbnet.transparency.notes import SigningKey
 from perturbnet.transparency.tiles import encode_entries, tiles_of
 from tests.support.audit.honest import LOG_KEY, ORIGIN, Honest, tampered
-from tests.support.validator.world import NETUID
+from tests.support.fakes import NETUID
 
 OTHER_KEY = SigningKey.from_seed(ORIGIN, b"\x02" * 32)
 

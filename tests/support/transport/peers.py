@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from bittensor import http_auth, sp_core
 
 from perturbnet.errors import Reject
+from perturbnet.ledger import ArrivalRow
+from perturbnet.rules.verification import Task, Verdict, Verification
 from perturbnet.transport import (
     AnyHotkey,
     Arrival,
@@ -28,12 +30,14 @@ from perturbnet.transport import (
 from perturbnet.wire import keys, messages
 from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse, Rules
 from perturbnet.wire.target import Target
+from tests.support.fakes import BlockEngine, texture
 
 NETUID = 7
 VALIDATOR = sp_core.Keypair.create_from_uri("//Validator")
 MINER = sp_core.Keypair.create_from_uri("//Miner")
 STRANGER = sp_core.Keypair.create_from_uri("//Stranger")
-IMAGE = "aW1hZ2U="
+IMAGE = "aW1hZ2U="  # base64 of no PNG
+CLEAN = texture("transport")
 PIXELS = hashlib.sha256(b"pixels").hexdigest()
 
 RULES: dict[str, Any] = {
@@ -290,6 +294,17 @@ async def ask(script: Script, *, deadline_s: float = 2.0, **changes: Any) -> Arr
         )
     assert reported == replace(kept[0], body=None)
     return kept[0]
+
+
+def verdict_on(arrival: Arrival) -> Verdict:
+    """What the first checks say to a body that came; its image is none, so an honest one fails at the PNG."""
+    task = Task("0-17", "c" * 64, CLEAN, "cat", "0.08", Rules(**RULES), 10**7, NETUID, VALIDATOR.ss58_address)
+    assert arrival.body is not None
+    digest = messages.body_digest(arrival.body)
+    row = ArrivalRow(0, arrival.uid, arrival.hotkey, "ok", digest, arrival.nonce, arrival.signature, 0)
+    found = Verification(task, BlockEngine()).read(arrival.body, signed=row)
+    assert isinstance(found, Verdict)
+    return found
 
 
 class Neuron:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bittensor import sp_core
 
 from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import load_settings
@@ -29,9 +28,17 @@ from perturbnet.validator.weight_setting import WeightSetter
 from perturbnet.wire.images import decode_base64, decode_png
 from perturbnet.wire.keys import Keypair
 from perturbnet.wire.messages import AttackChallenge
-from tests.support.fakes import BlockEngine, MemoryCourier, MemorySource, VirtualClock, flip, response_body
+from tests.support.fakes import (
+    NETUID,
+    BlockEngine,
+    MemoryCourier,
+    MemorySource,
+    VirtualClock,
+    flip,
+    keypair,
+    response_body,
+)
 
-NETUID = 3
 STAKE_RAO = 10**12
 CHAIN_RULES = ChainRules(commit_reveal_enabled=False, weights_rate_limit=0, tempo=1000)
 
@@ -207,11 +214,6 @@ class World:
             "PERTURB_MAX_CHALLENGE_ATTEMPTS": "3",
             **self.environment,
         }
-
-
-def keypair(number: int) -> Keypair:
-    made: Keypair = sp_core.Keypair.create_from_seed(number.to_bytes(32, "big"), sp_core.CRYPTO_SR25519)
-    return made
 
 
 def make_world(

@@ -26,7 +26,7 @@ from perturbnet.transport import SignedMessage
 from tests.support.audit.acknowledgements import signed
 from tests.support.audit.honest import LOG_KEY, Honest, renumbered, tampered
 from tests.support.audit.published import publish, publish_honest
-from tests.support.validator.world import NETUID, keypair
+from tests.support.fakes import NETUID, keypair
 
 
 def look(folder: Path, leaves: list[Leaf], honest: Honest, message: SignedMessage) -> AcknowledgementOutcome:

@@ -11,16 +11,16 @@ from perturbnet.ledger import LedgerStore
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
-from tests.support.audit.honest import LOG_KEY, Honest, SigningCourier, honest_of, named, tampered
-from tests.support.fakes import MemorySource
-from tests.support.validator.world import NETUID, good, keypair, make_world, silent
+from tests.support.audit.honest import LOG_KEY, Honest, honest_of, named, tampered
+from tests.support.fakes import NETUID, MemoryCourier, MemorySource, keypair
+from tests.support.validator.world import good, make_world, silent
 
 
 def live(folder: Path, duplicates: str) -> Honest:
     """One round under this rule, in which two of three miners send one image."""
     world = make_world(folder, miners=3, PERTURB_DUPLICATES=duplicates)
     world.source = MemorySource(4)
-    world.courier = SigningCourier({1: good, 2: good, 3: silent})
+    world.courier = MemoryCourier({1: good, 2: good, 3: silent})
     with LedgerStore(world.state_dir / LEDGER_FILE) as store:
         store.append([build_genesis(keypair(1), LOG_KEY, network="local", netuid=NETUID, created_ms=0)])
     return honest_of(world, world.run(1))

@@ -29,7 +29,7 @@ from tests.support.audit.published import (
     statement_of,
     write_anchors,
 )
-from tests.support.validator.world import NETUID, keypair
+from tests.support.fakes import NETUID, keypair
 
 
 def look(folder: Path, honest: Honest, *anchors: Anchor) -> AuditReport:

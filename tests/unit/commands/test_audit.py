@@ -15,7 +15,7 @@ from perturbnet.errors import Reject
 from tests.support.audit.acknowledgements import signed
 from tests.support.audit.honest import HOTKEY, Honest, live, tampered
 from tests.support.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
-from tests.support.validator.world import NETUID, keypair
+from tests.support.fakes import NETUID, keypair
 
 
 @pytest.fixture(scope="module")

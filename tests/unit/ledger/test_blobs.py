@@ -110,7 +110,7 @@ def store(filled: Path) -> LedgerStore:
 
 
 def note(store: LedgerStore, challenge: int, uid: int, body: str) -> None:
-    store.note_arrival(ArrivalRow(challenge, uid, "", "ok", body, "", "", "", 0))
+    store.note_arrival(ArrivalRow(challenge, uid, "", "ok", body, "", "", 0))
 
 
 def test_old_responses_go_and_leaves_stay(store: LedgerStore, blobs: BlobStore) -> None:

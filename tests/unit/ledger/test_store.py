@@ -18,7 +18,7 @@ from tests.support.ledger.samples import SECRET, epoch, plain, random_log, skip
 
 
 def arrival(challenge: int, uid: int, *, body: str = "", reject: str = "ok") -> ArrivalRow:
-    return ArrivalRow(challenge, uid, f"hotkey {uid}", reject, body, "1", "aa", "bb", 12)
+    return ArrivalRow(challenge, uid, f"hotkey {uid}", reject, body, "1", "aa", 12)
 
 
 # What is written
@@ -129,7 +129,7 @@ def test_note_without_its_challenge_refused(filled: Path) -> None:
         with pytest.raises(LedgerError, match=r"nothing was recorded.*FOREIGN KEY"):
             store.note_arrival(arrival(200, 1))
         with pytest.raises(LedgerError, match="cannot store TEXT"):
-            store.note_arrival(ArrivalRow(5, 1, "", "", "", "", "", "", "soon"))  # type: ignore[arg-type]
+            store.note_arrival(ArrivalRow(5, 1, "", "", "", "", "", "soon"))  # type: ignore[arg-type]
         assert store.arrivals(5) == []
 
 

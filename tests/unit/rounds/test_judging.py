@@ -15,20 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perturbnet.errors import LedgerError, ModelError, Reject
+from perturbnet.errors import LedgerError, MessageError, ModelError, Reject
 from perturbnet.ledger import ArrivalRow, BlobStore
 from perturbnet.rounds import judging as judging_module
 from perturbnet.rounds.judging import Evidence, Judges, Judging, room_for
-from perturbnet.rounds.receipts import Answer, judge_answers
+from perturbnet.rounds.receipts import judge_answers, read_answer
 from perturbnet.rules.classification import Classification
-from perturbnet.rules.verification import Task
+from perturbnet.rules.verification import Task, Verification
+from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels
-from tests.support.fakes import RULES, BlockEngine, flip, response_body, texture
+from perturbnet.wire.messages import RESPONSE_DOMAIN, AttackResponse, body_digest, parse, response_payload
+from tests.support.fakes import NETUID, RULES, BlockEngine, flip, keypair, response_body, texture
 
 pytestmark = pytest.mark.anyio
 CLEAN = texture("judging")
 LABEL = BlockEngine().classify([CLEAN])[0]
-TASK = Task("0-1", "c" * 64, CLEAN, LABEL.text, "0.08", RULES, 10**6)
+TASK = Task("0-1", "c" * 64, CLEAN, LABEL.text, "0.08", RULES, 10**6, NETUID, keypair(1).ss58_address)
 WAIT_S = 10.0
 
 
@@ -64,7 +66,8 @@ class Bench:
 
     def note(self, uid: int, body: bytes) -> ArrivalRow:
         self.bodies[uid] = body
-        return ArrivalRow(4, uid, f"hot{uid}", "ok", self.evidence.bodies.put(body), "7", "", "", 900)
+        key, digest = keypair(uid + 1), self.evidence.bodies.put(body)
+        return ArrivalRow(4, uid, key.ss58_address, "ok", digest, "7", signature(uid, body), 900)
 
     def judging(
         self, *, together: int = 1, task: Task = TASK, clean: Classification | None = LABEL
@@ -97,6 +100,23 @@ def variants(count: int) -> Iterator[Pixels]:
         yield pixels
 
 
+def signature(uid: int, body: bytes) -> str:
+    """The miner's, over this body and the pixels that it names."""
+    try:
+        pixels = parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256
+    except MessageError:
+        pixels = None
+    payload = response_payload(
+        netuid=NETUID,
+        validator=TASK.validator,
+        challenge_id=TASK.challenge_id,
+        nonce="7",
+        body_sha256=body_digest(body),
+        pixels_sha256=pixels,
+    )
+    return "0x" + keys.sign(keypair(uid + 1), RESPONSE_DOMAIN, payload).hex()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - set by a thread
@@ -112,8 +132,9 @@ async def test_order_and_threads_cannot_be_seen(open_bench: Bench) -> None:
         for row in reversed(rows):
             judging.offer(row)
         found = await judging.finish(rows, duplicates="split")
-    answers = [Answer(row, body=open_bench.bodies.get(row.uid, b"")) for row in rows]
-    expected = judge_answers(TASK, answers, BlockEngine(), duplicates="split")
+    plain = Verification(TASK, BlockEngine())
+    answers = [(row, read_answer(plain, row, open_bench.bodies.get(row.uid, b""))) for row in rows]
+    expected = judge_answers(plain, answers, duplicates="split")
     assert [(item.arrival, item.verdict, item.score_ppb) for item in found] == [
         (item.arrival, item.verdict, item.score_ppb) for item in expected
     ]

@@ -23,7 +23,8 @@ from perturbnet.rounds.terms import (
 )
 from perturbnet.rules.from_settings import build_rules
 from perturbnet.rules.subnet import Metagraph, Neuron
-from perturbnet.rules.weights import WHOLE_PPB, Standing
+from perturbnet.rules.weights import Standing
+from perturbnet.wire.units import PPB
 from tests.support.ledger.samples import plain
 
 
@@ -53,9 +54,9 @@ def test_settings_come_back_from_their_leaf() -> None:
 
 def test_weights_follow_from_the_leaf_and_the_standings() -> None:
     leaf = rules_leaf(PERTURB_HISTORY_SIZE="2", PERTURB_MIN_PROCESSED_COUNT="2")
-    assert weigh([Standing(4, 2, (5, 6))], leaf).shares_ppb == {4: WHOLE_PPB}
+    assert weigh([Standing(4, 2, (5, 6))], leaf).shares_ppb == {4: PPB}
     assert weigh([Standing(4, 1, (5,))], leaf).shares_ppb == {}
-    assert weigh([], rules_leaf(PERTURB_BURN_UID="9")).shares_ppb == {9: WHOLE_PPB}
+    assert weigh([], rules_leaf(PERTURB_BURN_UID="9")).shares_ppb == {9: PPB}
 
 
 def test_terms_name_where_each_asked_miner_listens() -> None:

@@ -14,6 +14,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from perturbnet.rules import distortion
 from perturbnet.wire.images import Pixels
+from perturbnet.wire.units import to_ppb
 
 PAIRS = 200
 
@@ -269,15 +270,15 @@ def test_a_threshold_whose_text_is_lost_is_refused(value: object) -> None:
 @given(st.floats(-1e6, 1e6))
 @settings(max_examples=200)
 def test_parts_per_billion_are_nearest(value: float) -> None:
-    assert abs(distortion.to_ppb(value) - Fraction(value) * 10**9) <= Fraction(1, 2)
+    assert abs(to_ppb(value) - Fraction(value) * 10**9) <= Fraction(1, 2)
 
 
 def test_parts_per_billion_round_ties_to_even() -> None:
     tie = 2.0**-10  # 976562.5 parts
-    assert distortion.to_ppb(tie) == 976562
-    assert distortion.to_ppb(3 * tie) == 2929688  # 2929687.5
-    assert distortion.to_ppb(0.98) == 980_000_000
-    assert distortion.to_ppb(1.0) == 10**9
+    assert to_ppb(tie) == 976562
+    assert to_ppb(3 * tie) == 2929688  # 2929687.5
+    assert to_ppb(0.98) == 980_000_000
+    assert to_ppb(1.0) == 10**9
     for lost in (math.nan, math.inf):
         with pytest.raises((ValueError, OverflowError)):
-            distortion.to_ppb(lost)
+            to_ppb(lost)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perturbnet.errors import Reject
 from perturbnet.rules.classification import Classification
-from perturbnet.rules.verification import NOT_REACHED, Task, Verdict, verify, verify_round
+from perturbnet.rules.verification import NOT_REACHED, Task, Verdict, Verification, verify
 from perturbnet.wire import canonical_json
 from perturbnet.wire.images import Pixels, decode_png, encode_base64, pixel_digest
 from tests.golden import make_verdicts
@@ -258,30 +258,32 @@ def mixture() -> st.SearchStrategy[list[str]]:
 def test_a_round_is_its_responses_one_by_one(names: list[str]) -> None:
     engine = BlockEngine()
     chosen = [CASES[name] for name in names]
-    found = verify_round(TASK, [(case.body, case.signed_pixels) for case in chosen], engine)
+    verification = Verification(TASK, engine)
+    read = [verification.read(case.body, signed_pixels=case.signed_pixels) for case in chosen]
+    found = verification.conclude(read)
     assert found == [judged(case) for case in chosen]
     passed = {verdict.adversarial_pixels for verdict in found if verdict.index_after != NOT_REACHED}
-    assert engine.calls == ([1, len(passed)] if passed else [])
+    assert engine.calls == ([1 + len(passed)] if passed else [])
 
 
 def test_identical_pixels_are_classified_once_whatever_bytes_carry_them() -> None:
     engine = BlockEngine()
     bodies = [CASES[name].body for name in ("ok", "ok-signed", "ok", "unchanged")]
-    found = verify_round(TASK, [(body, None) for body in bodies], engine)
+    verification = Verification(TASK, engine)
+    found = verification.conclude([verification.read(body) for body in bodies])
     assert [verdict.reject for verdict in found] == [Reject.OK, Reject.OK, Reject.OK, Reject.LABEL_UNCHANGED]
-    assert engine.calls == [1, 2]
+    assert engine.calls == [1 + 2]
 
 
 def test_a_known_clean_label_is_not_asked_for_again() -> None:
     known = BlockEngine().classify([NOISE])[0]
     engine = BlockEngine()
-    found = verify_round(TASK, [(CASES["ok"].body, None)], engine, known)
-    assert found == [judged(CASES["ok"])]
+    assert verify(TASK, CASES["ok"].body, engine, clean=known) == judged(CASES["ok"])
     assert engine.calls == [1]
 
 
 def test_an_empty_round() -> None:
-    assert verify_round(TASK, [], BlockEngine()) == []
+    assert Verification(TASK, BlockEngine()).conclude([]) == []
 
 
 # Hostile bytes.

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perturbnet.rules.weights import WHOLE_PPB, Standing, WeightVector, compute_weights, rank
+from perturbnet.rules.weights import Standing, WeightVector, compute_weights, rank
+from perturbnet.wire.units import PPB
 
 
 def weights(*standings: Standing, burn_uid: int | None = None) -> WeightVector:
@@ -34,12 +35,12 @@ def test_five_ranks_share_70_25_3_1_and_a_half_and_a_half() -> None:
 )
 def test_shares_are_normalised_among_those_who_earn(count: int, shares: list[int]) -> None:
     found = weights(*[miner(uid, 100 - uid, 0) for uid in range(count)]).shares_ppb
-    assert sum(found.values()) == WHOLE_PPB
+    assert sum(found.values()) == PPB
     assert all(abs(found[uid] - share) <= 3 for uid, share in enumerate(shares))
 
 
 def test_sole_miner_takes_all() -> None:
-    assert weights(miner(7), miner(8, 0, 0), miner(9, 1)).shares_ppb == {7: WHOLE_PPB}
+    assert weights(miner(7), miner(8, 0, 0), miner(9, 1)).shares_ppb == {7: PPB}
 
 
 def test_ties_go_to_the_lower_uid() -> None:
@@ -79,14 +80,14 @@ def test_who_does_not_earn(standing: Standing) -> None:
     assert (
         weights(standing).reason == "nobody is eligible: needs 3 counted rounds, 2 scores and a positive mean"
     )
-    assert weights(standing, miner(2, 1, 0)).shares_ppb == {2: WHOLE_PPB}
+    assert weights(standing, miner(2, 1, 0)).shares_ppb == {2: PPB}
 
 
 def test_burn_uid_takes_all_only_while_nobody_is_eligible() -> None:
-    assert weights(burn_uid=0).shares_ppb == {0: WHOLE_PPB}
+    assert weights(burn_uid=0).shares_ppb == {0: PPB}
     assert "burn uid 0" in weights(burn_uid=0).reason
-    assert weights(miner(1, 0, 0), burn_uid=4).shares_ppb == {4: WHOLE_PPB}
-    assert weights(miner(1), burn_uid=4).shares_ppb == {1: WHOLE_PPB}
+    assert weights(miner(1, 0, 0), burn_uid=4).shares_ppb == {4: PPB}
+    assert weights(miner(1), burn_uid=4).shares_ppb == {1: PPB}
     assert weights().shares_ppb == {}
 
 
@@ -96,14 +97,14 @@ def test_burn_uid_takes_all_only_while_nobody_is_eligible() -> None:
             Standing,
             uid=st.integers(0, 300),
             processed=st.integers(0, 6),
-            scores_ppb=st.lists(st.integers(0, WHOLE_PPB), max_size=2).map(tuple),
+            scores_ppb=st.lists(st.integers(0, PPB), max_size=2).map(tuple),
         ),
         unique_by=lambda standing: standing.uid,
     )
 )
 def test_shares_add_up_and_follow_the_ranks(standings: list[Standing]) -> None:
     shares = weights(*standings).shares_ppb
-    assert sum(shares.values()) == (WHOLE_PPB if shares else 0)
+    assert sum(shares.values()) == (PPB if shares else 0)
     means = {standing.uid: sum(standing.scores_ppb) for standing in standings}
     by_share = sorted(shares, key=lambda uid: -shares[uid])
     assert by_share == sorted(shares, key=lambda uid: (-means[uid], uid))

@@ -30,7 +30,7 @@ def a_round(row: int, *codes: str, truth: str = "cat", block: int = 7, model: st
         receipts.append(Attempt(100 + uid, "", leaf))
     challenge = plain(ChallengeLeaf, row=row, block=block, true_label="cat", source_label=truth)
     config = plain(ConfigLeaf, model_digest=model, fingerprint="f")
-    terms = Terms(Rules.model_construct(), "record", "float64", model, ())
+    terms = Terms(7, "v", Rules.model_construct(), "record", "float64", model, ())
     return ImageAttempts(99, "", challenge, config, terms, tuple(receipts))
 
 

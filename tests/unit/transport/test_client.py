@@ -30,6 +30,7 @@ from tests.support.transport.peers import (
     serving,
     signature,
     target,
+    verdict_on,
     writing,
 )
 
@@ -42,7 +43,8 @@ async def test_an_honest_answer() -> None:
     arrival = await ask(replying(GOOD))
     assert (arrival.reject, arrival.detail) == (Reject.OK, "")
     assert (arrival.uid, arrival.hotkey) == (0, MINER.ss58_address)
-    assert (arrival.body, arrival.pixels_sha256) == (GOOD, PIXELS)
+    assert arrival.body == GOOD
+    assert verdict_on(arrival).signed_pixels == PIXELS
     assert 0 < arrival.response_ms < 2000
     assert len(arrival.signature) == 130
 
@@ -73,8 +75,8 @@ async def test_a_refusal_of_the_real_server_says_why(tmp_path: Path) -> None:
 async def test_no_image_is_said_honestly() -> None:
     body = messages.encode(answer(image=None))
     arrival = await ask(replying(body, pixels_sha256=None))
-    assert (arrival.reject, arrival.detail) == (Reject.NO_IMAGE, "none found")
-    assert arrival.body == body
+    verdict = verdict_on(arrival)
+    assert (verdict.reject, verdict.detail, verdict.signed_pixels) == (Reject.NO_IMAGE, "none found", "")
 
 
 # Signatures.
@@ -95,9 +97,9 @@ async def test_no_image_is_said_honestly() -> None:
 )
 async def test_a_signature_over_something_else(changes: dict[str, Any]) -> None:
     arrival = await ask(replying(GOOD, **changes))
-    assert arrival.reject is Reject.BAD_SIGNATURE
-    assert arrival.body == GOOD
-    assert (arrival.pixels_sha256, arrival.signature) == (None, "")
+    assert (arrival.reject, arrival.body) == (Reject.OK, GOOD)
+    verdict = verdict_on(arrival)
+    assert (verdict.reject, verdict.signed_pixels) == (Reject.BAD_SIGNATURE, None)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,9 @@ async def test_a_signature_over_something_else(changes: dict[str, Any]) -> None:
 )
 async def test_a_signature_that_is_none(value: str | None) -> None:
     headers = {} if value is None else {"X_Perturb_Signature": value}
-    assert (await ask(writing(http(GOOD, **headers)))).reject is Reject.BAD_SIGNATURE
+    arrival = await ask(writing(http(GOOD, **headers)))
+    assert arrival.signature == (value if value == "0x" + "0" * 128 else "")
+    assert verdict_on(arrival).reject is Reject.BAD_SIGNATURE
 
 
 async def test_two_signatures_are_none() -> None:
@@ -113,7 +117,7 @@ async def test_two_signatures_are_none() -> None:
         good = signature(received, GOOD)
         writer.write(http(GOOD, X_Perturb_Signature=good, x_perturb_signature=good))
 
-    assert (await ask(twice)).reject is Reject.BAD_SIGNATURE
+    assert verdict_on(await ask(twice)).reject is Reject.BAD_SIGNATURE
 
 
 async def test_a_body_changed_on_the_way() -> None:
@@ -121,7 +125,7 @@ async def test_a_body_changed_on_the_way() -> None:
         body = GOOD.replace(IMAGE.encode(), b"aW1hZ2V=")
         writer.write(http(body, X_Perturb_Signature=signature(received, GOOD)))
 
-    assert (await ask(changed)).reject is Reject.BAD_SIGNATURE
+    assert verdict_on(await ask(changed)).reject is Reject.BAD_SIGNATURE
 
 
 async def test_an_answer_recorded_earlier() -> None:
@@ -132,15 +136,18 @@ async def test_an_answer_recorded_earlier() -> None:
         recorded.append(http(GOOD, X_Perturb_Signature=signature(received, GOOD)))
         writer.write(recorded[0])
 
+    kept: list[Arrival] = []
+
+    async def keep(arrival: Arrival) -> None:
+        kept.append(arrival)
+
     async with misbehaving(script) as port:
         asker = client()
-        codes = [
-            (await asker.query_round([target(port)], Query.of(challenge()), deadline_s=2, on_arrival=ignore))[
-                0
-            ].reject
-            for _ in range(2)
-        ]
-    assert codes == [Reject.OK, Reject.BAD_SIGNATURE]
+        for _ in range(2):
+            await asker.query_round([target(port)], Query.of(challenge()), deadline_s=2, on_arrival=keep)
+    first, second = map(verdict_on, kept)
+    assert first.signed_pixels == PIXELS
+    assert (second.reject, second.signed_pixels) == (Reject.BAD_SIGNATURE, None)
 
 
 # Messages.
@@ -168,9 +175,10 @@ async def test_an_answer_recorded_earlier() -> None:
 )
 async def test_a_signed_body_that_is_no_answer(body: bytes) -> None:
     arrival = await ask(replying(body))
-    assert arrival.reject is Reject.BAD_MESSAGE
-    assert arrival.body == body
-    assert len(arrival.detail) < 400
+    assert (arrival.reject, arrival.body) == (Reject.OK, body)
+    verdict = verdict_on(arrival)
+    assert (verdict.reject, verdict.signed_pixels) == (Reject.BAD_MESSAGE, None)
+    assert len(verdict.detail) < 400
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity"])

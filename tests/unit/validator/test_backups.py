@@ -34,8 +34,8 @@ from perturbnet.validator.backups import (
 from perturbnet.validator.publication import take_up_anchor
 from perturbnet.validator.state_check import check_state
 from perturbnet.validator.watch import Watch
-from tests.support.fakes import MemorySource
-from tests.support.validator.world import NETUID, World, make_world
+from tests.support.fakes import NETUID, MemorySource
+from tests.support.validator.world import World, make_world
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from perturbnet.ledger.leaves import (
 )
 from perturbnet.rounds.acknowledgements import describe, read_terms
 from perturbnet.rounds.receipts import build_task
+from perturbnet.rules import verification
 from perturbnet.rules.freshness import Freshness, apply_freshness
 from perturbnet.rules.scoring import score_verdict
 from perturbnet.rules.verification import verify
 from perturbnet.wire.images import decode_base64, decode_png, pixel_digest
 from perturbnet.wire.messages import response_limit_bytes
-from tests.support.fakes import BlockEngine, MemorySource
+from tests.support.fakes import BlockEngine, MemorySource, keypair
 from tests.support.validator.world import (
     Validator,
     World,
@@ -36,7 +38,6 @@ from tests.support.validator.world import (
     good,
     interrupt,
     junk,
-    keypair,
     leaves,
     make_world,
     receipts_of,
@@ -65,6 +66,28 @@ def test_a_normal_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert "uid 4: score 0.0000 timeout, 500 ms (on purpose)" in text
 
 
+def test_a_body_is_parsed_once_and_its_pixels_are_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        original = getattr(verification, name)
+
+        def count(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **options)
+
+        return count
+
+    for name in ("parse", "decode_png", "pixel_digest", "measure"):
+        monkeypatch.setattr(verification, name, counted(name))
+    world = make_world(tmp_path, miners=4)
+    world.courier.answers = {1: good, 2: good, 3: copycat, 4: junk}  # 1 and 2 send the same pixels
+    assert run_once(world) is not None
+    assert calls == {"parse": 4, "decode_png": 3, "pixel_digest": 3, "measure": 2}
+
+
 def test_a_stranger_can_recompute_a_receipt_from_leaves_and_blobs(tmp_path: Path) -> None:
     world = make_world(tmp_path, miners=1)
     receipts = run_once(world)
@@ -78,17 +101,17 @@ def test_a_stranger_can_recompute_a_receipt_from_leaves_and_blobs(tmp_path: Path
     clean = apply_freshness(pixels, Freshness.from_leaf(leaf.freshness))
     assert pixel_digest(clean) == leaf.clean_pixels
     journal = world.open().journal
-    rules = read_terms(journal, leaf).rules
+    terms = read_terms(journal, leaf)
     journal.close()
     opened = type("Opened", (), {"leaf": leaf, "hash": challenge.hash})()
-    task = build_task(opened, rules, clean)
+    task = build_task(opened, terms, clean)
     body = BlobStore(world.state_dir / "blobs").get(receipts[0].body)
     verdict = verify(task, body, BlockEngine())
     receipt = receipts[0]
     names = ("linf_u8", "changed", "sum_sq", "ssim_ppb", "psnr_micro_db", "label_after", "logits_after")
     assert [getattr(verdict, name) for name in names] == [getattr(receipt, name) for name in names]
     assert receipt.score_ppb == score_verdict(
-        verdict, epsilon=leaf.epsilon, rules=rules, response_ms=receipt.response_ms
+        verdict, epsilon=leaf.epsilon, rules=terms.rules, response_ms=receipt.response_ms
     )
     assert state.counted_rounds == 1
 

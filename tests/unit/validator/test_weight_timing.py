@@ -19,8 +19,9 @@ from perturbnet.ledger.leaves import MetagraphLeaf, SubmissionLeaf, WeightsLeaf
 from perturbnet.rules.subnet import Metagraph, Neuron
 from perturbnet.validator.weight_setting import RETRY_BLOCKS, WeightSetter, find_obstacles, is_time
 from perturbnet.wire.keys import Keypair
+from tests.support.fakes import NETUID
 from tests.support.validator.weights import intents, on_chain, play, set_weights, submissions
-from tests.support.validator.world import CHAIN_RULES, NETUID, World, make_world
+from tests.support.validator.world import CHAIN_RULES, World, make_world
 
 TEMPO = 360
 
