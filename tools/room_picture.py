@@ -24,7 +24,7 @@ BANDS = (
     ("certificate", "products and programs"),
     ("commands", "commands"),
 )
-PURE = frozenset({"errors", "rules"})
+PURE = frozenset({"errors", "rules", "wire"})
 _INKS = ("page", "band", "text", "soft", "box", "pure", "edge")
 _LIGHT = ("#ffffff", "#f5f6f8", "#1c2230", "#667085", "#ffffff", "#e3f1e6", "#98a2b3")
 _DARK = ("#0f141b", "#171d26", "#e6eaf0", "#94a0b2", "#202833", "#1d3a2b", "#5b6778")
