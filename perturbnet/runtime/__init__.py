@@ -1,1 +1,1 @@
-"""The process and its machine: files, wallets, the clock, memory, signals, watchdog; what it was built from."""
+"""The process and its machine: files, wallets, clock, memory, signals, watchdog; what it was built from."""

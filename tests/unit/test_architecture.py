@@ -18,8 +18,29 @@ HOUSE = rooms.read_house(ROOT)
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 # Modules of the standard library by which a function could reach a file, a clock, a socket or chance.
 IMPURE = frozenset(
-    "asyncio concurrent datetime glob http logging multiprocessing os pathlib random secrets shutil socket "
-    "sqlite3 subprocess sys tempfile threading time urllib uuid".split()
+    [
+        "asyncio",
+        "concurrent",
+        "datetime",
+        "glob",
+        "http",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "shutil",
+        "socket",
+        "sqlite3",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "uuid",
+    ]
 )
 
 
