@@ -30,7 +30,7 @@ def main() -> int:
     measurements = [
         measure(name, case, rounds=options.rounds)
         for name in options.names or names
-        for case in importlib.import_module(f"bench.{name}").cases()
+        for case in importlib.import_module(f"benchmarks.{name}").cases()
     ]
     Console().print(_table(measurements))
     if options.json:

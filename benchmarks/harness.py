@@ -132,7 +132,7 @@ def _peak_mib(bench: str, case: str, side: str) -> tuple[float, float]:
 
 
 def _print_peaks(bench: str, case_name: str, side: str) -> None:
-    cases = importlib.import_module(f"bench.{bench}").cases()
+    cases = importlib.import_module(f"benchmarks.{bench}").cases()
     case = next(case for case in cases if case.name == case_name)
     work = (case.ours if side == "ours" else case.peer)()
     set_up = _peak_resident_kib()

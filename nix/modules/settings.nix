@@ -54,7 +54,7 @@ let
       text = lib.isString value && builtins.match kind.pattern value != null;
       choice = lib.elem value (kind.words or [ ]);
       location = lib.isString value && lib.hasPrefix "/" value;
-      address = lib.isString value && builtins.match "[0-9a-fA-F.:]+" value != null;
+      ipaddress = lib.isString value && builtins.match "[0-9a-fA-F.:]+" value != null;
     }
     .${kind.is};
 

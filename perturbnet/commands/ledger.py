@@ -179,8 +179,8 @@ def rotate() -> None:
 
     The hotkey of WALLET_NAME and WALLET_HOTKEY signs for it, and so does the old key where it is still there.
     """
+    from perturbnet.runtime.wallets import load_hotkey
     from perturbnet.transparency.signing import rotate_key
-    from perturbnet.wire.keys import load_hotkey
 
     settings = read_settings()
     keypair = load_hotkey(

@@ -21,7 +21,8 @@ from perturbnet.config import Loaded, Settings
 from perturbnet.doctor.facts import Machine, free_bytes, read_gpus, read_machine
 from perturbnet.errors import PerturbError
 from perturbnet.rules.subnet import Metagraph, Neuron
-from perturbnet.wire.keys import Keypair, load_hotkey
+from perturbnet.runtime.wallets import load_hotkey
+from perturbnet.wire.keys import Keypair
 
 T = TypeVar("T")
 

@@ -25,9 +25,10 @@ from perturbnet.miner.search import build_response
 from perturbnet.rules.classification import Classification, Engine
 from perturbnet.rules.subnet import Metagraph, Neuron
 from perturbnet.rules.verification import Task, verify
+from perturbnet.runtime.wallets import create_wallet
 from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels
-from perturbnet.wire.keys import Keypair, create_wallet
+from perturbnet.wire.keys import Keypair
 from perturbnet.wire.messages import RESPONSE_DOMAIN, AttackResponse, body_digest, encode, response_payload
 
 WALLETS = "keys"

@@ -27,7 +27,7 @@ from perturbnet.evaluation.weights_files import HubAccess, find_weights
 from perturbnet.rules.from_settings import build_rules
 from perturbnet.runtime.folders import make_folder
 from perturbnet.runtime.progress import Progress
-from perturbnet.wire.keys import load_hotkey
+from perturbnet.runtime.wallets import load_hotkey
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,11 @@ from perturbnet.rules.from_settings import build_rules
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.folders import make_folder
 from perturbnet.runtime.progress import Progress
+from perturbnet.runtime.wallets import create_wallet
 from perturbnet.transparency.places import open_target
 from perturbnet.transparency.publishing import LogSource, publish
 from perturbnet.transparency.signing import begin_log
-from perturbnet.wire.keys import Keypair, create_wallet
+from perturbnet.wire.keys import Keypair
 
 NETWORK = "offline"
 STATE = "state"

@@ -31,11 +31,12 @@ from perturbnet.config import Settings, load_settings
 from perturbnet.errors import ConfigError, Reject
 from perturbnet.runtime.clock import SystemClock
 from perturbnet.runtime.process import run_until_signal
+from perturbnet.runtime.wallets import create_wallet, load_hotkey
 from perturbnet.telemetry import setup_logging
 from perturbnet.transport import AnyHotkey, NonceStore, Server, SignedMessage
 from perturbnet.transport.server import Handlers
 from perturbnet.wire.images import decode_base64, decode_png, encode_base64, encode_png, pixel_digest
-from perturbnet.wire.keys import Keypair, create_wallet, load_hotkey
+from perturbnet.wire.keys import Keypair
 from perturbnet.wire.messages import Acknowledgement, AttackChallenge, AttackResponse
 
 if TYPE_CHECKING:

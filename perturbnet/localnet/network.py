@@ -27,7 +27,7 @@ from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import PREFIX, registry
 from perturbnet.errors import PerturbError
 from perturbnet.localnet.hostile import EXPECTED
-from perturbnet.wire.keys import Wallet, create_wallet
+from perturbnet.runtime.wallets import Wallet, create_wallet
 
 NETUID = 1
 VALIDATOR_STAKE_RAO = 10**15

@@ -23,11 +23,12 @@ from perturbnet.miner.service import MinerService
 from perturbnet.rules.subnet import Metagraph
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.process import run_neuron, run_or_stop
+from perturbnet.runtime.wallets import load_hotkey
 from perturbnet.runtime.watchdog import Expect, expect_nothing, open_watchdog
 from perturbnet.telemetry import Loopback
 from perturbnet.transport import AnyHotkey, MetagraphPermits, NonceStore, Server
 from perturbnet.transport.server import Handlers
-from perturbnet.wire.keys import Keypair, load_hotkey
+from perturbnet.wire.keys import Keypair
 
 METAGRAPH_EVERY_S = 60.0
 SWITCH_EVERY_S = 0.001  # of Python's threads: a due answer does not wait behind two dozen searches

@@ -5,7 +5,7 @@ Rules
 - One pass over the log in bounded memory: counts, histograms, a sampled curve, a few best examples.
 - The log is a stranger's: text is escaped and cut, figures that cannot be are counted and left out, a picture
   is shown only after its pixels were compared with their digest.
-- Numbers are those of `outputs.statistics` and `outputs.intervals`; nothing is estimated here.
+- Numbers are those of `perturbnet.statistics`; nothing is estimated here.
 """
 
 from perturbnet.report.certificate import render_certificate

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from perturbnet.errors import Reject
+from perturbnet.ledger.progress import NEVER_COUNTED
 from perturbnet.rounds.attempts import Attempt, ImageAttempts
 from perturbnet.wire.units import PPB
 
@@ -19,7 +19,6 @@ MOST_NAMES = 4096
 MOST_TARGETS = 32  # classes that one class is mistaken for
 MOST_LETTERS = 120
 FEWEST_ROUNDS = 3  # a class with fewer says little
-NEVER_COUNTED = {Reject.INTERRUPTED.value, Reject.CLEAN_MISLABELLED.value}
 OTHERS = "all others"
 
 

@@ -1,8 +1,7 @@
 """From the bytes a miner sent to a verdict: the numbered checks, the first that fails names the reject code.
 
-    1. the body's size, then the message: the protocol's JSON object, for this task; then, where a signature
-      is
-       demanded, the miner's over this very answer; then that there is an image
+    1. the body's size, then the message: the protocol's JSON object, for this task; then, where one is
+       demanded, the miner's signature over this very answer; then that there is an image
     2. base64, strict
     3. PNG, strict, of the clean image's size; the pixels are those the miner signed
     4. L-inf: min_linf_delta <= linf_u8 / 255 <= min(epsilon, max_linf_delta), as rationals

@@ -1,1 +1,1 @@
-"""The process and its machine: files, the clock, memory, signals, the watchdog; what a run was built from."""
+"""The process and its machine: files, wallets, clock, memory, signals, watchdog; what it was built from."""

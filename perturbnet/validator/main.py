@@ -20,6 +20,7 @@ from perturbnet.rules.from_settings import build_rules
 from perturbnet.runtime import memory
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.process import run_neuron, run_or_stop
+from perturbnet.runtime.wallets import load_hotkey
 from perturbnet.runtime.watchdog import Watchdog, open_watchdog
 from perturbnet.telemetry import open_mirror
 from perturbnet.transparency.signing import begin_log
@@ -30,7 +31,7 @@ from perturbnet.validator.rounds import CHAIN_STEP_S, SLACK_S, Rounds
 from perturbnet.validator.rule_change import RuleChange
 from perturbnet.validator.watch import Watch
 from perturbnet.validator.weight_setting import WeightSetter, find_obstacles
-from perturbnet.wire.keys import Keypair, load_hotkey
+from perturbnet.wire.keys import Keypair
 
 PUBLICATION_STEP_S = 3600.0  # for the watchdog: a first publication sends the whole log
 

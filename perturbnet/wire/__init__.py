@@ -9,7 +9,7 @@ anything is built, and whatever does not fit is a named error.
     deltas           what an adversarial image changed, compressed
     canonical_json   RFC 8785, for everything that is hashed or signed
     untrusted_json   JSON with bounded depth and token count
-    keys             sr25519 signatures under a domain
+    keys             what is signed under a domain, and how an sr25519 signature is verified
     digests          SHA-256 as lower-case hex
     units            parts per 10^9
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.localnet.network import free_ports
-from perturbnet.wire.keys import create_wallet
+from perturbnet.runtime.wallets import create_wallet
 from tests.integration.soak_checks import check_all, folded, read
 from tests.integration.soak_memory import Memory
 from tests.integration.soak_plan import Outcome, Plan

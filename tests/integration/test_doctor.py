@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.chain import LocalChain
-from perturbnet.wire.keys import create_wallet
+from perturbnet.runtime.wallets import create_wallet
 
 
 @pytest.mark.parametrize("role", ["validator", "miner"])

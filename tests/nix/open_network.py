@@ -15,7 +15,7 @@ from pathlib import Path
 
 from perturbnet.chain import LocalChain
 from perturbnet.localnet.network import BLOCK_TIME_MS, NETUID, RULES, VALIDATOR_STAKE_RAO
-from perturbnet.wire.keys import create_wallet
+from perturbnet.runtime.wallets import create_wallet
 
 
 def open_network(folder: Path, names: list[str]) -> None:

@@ -24,6 +24,7 @@ _SETTING = re.compile(r"\bPERTURB_[A-Z0-9_]+\b")
 _FILE = re.compile(
     r"\b(?:perturbnet|neurons|tests|tools|docs|nix|perturb_label|recipes|config|packaging|workflow)/[\w./-]+"
 )
+_DOCUMENT = re.compile(r"(?<![\w./-])(?:\.\./)?((?:docs|design)/[\w./-]*\w)")
 # Read by other things than the registry of settings.
 NO_SETTINGS = {"PERTURB_CONFIG", "PERTURB_K_MINER"}
 # Named because it is gone, or made by a command.
@@ -125,6 +126,34 @@ def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
     page.write_text(text + "`perturb audit LOG --hotkey 5F --sampl 3`\n")
     assert list(dead_links(page, page.read_text())) == ["nowhere.md", "#no"]
     assert [fault.split()[0] for fault in wrong_commands(page.read_text())] == ["audi", "--jsn", "--sampl"]
+
+
+def sources() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        folders = ("perturbnet", "neurons", "tests", "tools", "benchmarks", "recipes", "examples")
+        return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def missing_documents(text: str) -> list[str]:
+    """Files of docs/ that a source names and that are not there; a decision goes by its number too."""
+    named = {name.rstrip(".") for name in _DOCUMENT.findall(text)}
+    return sorted(
+        name for name in named if not (ROOT / name).exists() and not list(ROOT.glob(f"{name}-*.md"))
+    )
+
+
+def test_every_document_that_code_names_is_there() -> None:
+    missing = {
+        path.relative_to(ROOT).as_posix(): missing_documents(path.read_text("utf-8")) for path in sources()
+    }
+    assert {name: documents for name, documents in missing.items() if documents} == {}
+
+
+def test_a_document_that_is_not_there_is_seen() -> None:
+    gone = "des" + "ign/ledger.md"
+    assert missing_documents(f"Rules (docs/ledger.md, docs/adr/0017; {gone})") == [gone]
 
 
 def test_every_make_target_that_is_named_exists() -> None:

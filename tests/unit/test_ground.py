@@ -164,11 +164,6 @@ class TestDependencies:
         assert PROJECT["project"]["version"] == perturbnet.__version__
 
 
-def test_a_neuron_is_wiring_and_a_loop() -> None:
-    lines = {path.name: path.read_text().count("\n") for path in (ROOT / "neurons").glob("*.py")}
-    assert max(lines.values()) < 200, lines
-
-
 def test_a_wheel_ships_every_file_of_the_packages_and_the_workflow(tmp_path: Path) -> None:
     source = tmp_path / "source"
     alone = {"requirements.lock", "packaging/service.json"}

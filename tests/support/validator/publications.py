@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perturbnet.chain import ChainRules, LocalChain
 from perturbnet.config import load_settings
 from perturbnet.ledger.journal import Journal
@@ -30,6 +32,12 @@ def make_chain(path: Path, rules: ChainRules) -> LocalChain:
     made = LocalChain.create(path, netuid=NETUID, rules=rules, block_time_ms=0, clock=VirtualClock())
     asyncio.run(made.register(hotkey("alice").ss58_address, hotkey("cold").ss58_address, 10**12))
     return made
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> LocalChain:
+    """A chain with sealed weights, on which the owner of a log is registered."""
+    return make_chain(tmp_path / "chain.sqlite", RULES)
 
 
 def live(

@@ -14,7 +14,7 @@ from perturbnet.bootstrap.profile import bytes_to_fetch, find_file, list_wanted,
 from perturbnet.errors import ArtifactError, DigestMismatch
 from perturbnet.hub.listing import HubFile, HubSnapshot
 from perturbnet.runtime.artifacts import read_pins
-from tests.unit.hub.conftest import DATASET_COMMIT, SHARDS, WEIGHTS_COMMIT, World, shard_name
+from tests.support.hub_world import DATASET_COMMIT, SHARDS, WEIGHTS_COMMIT, World, shard_name
 
 PINS = read_pins("imagenet100.json")
 

@@ -17,11 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from perturbnet.cli import main
+from tests.support import hub_world as hubs
 from tests.support.hub_server import Cut, HubServer, Short, Slow, Status, Wrong
-from tests.unit.hub import conftest as hubs
-from tests.unit.hub.conftest import SHARDS, TOKEN, World, shard_name
+from tests.support.hub_world import SHARDS, TOKEN, World, shard_name
 
-# The fixtures of the room below; pytest finds a fixture by its name in the module that asks for it.
+# pytest finds a fixture by its name in the module that asks for it.
 online, shards, world = hubs.online, hubs.shards, hubs.world
 PACKAGE_PINS = Path(__file__).parents[3] / "perturbnet" / "data" / "imagenet100.json"
 ROOT = Path(__file__).parents[3]

@@ -15,10 +15,10 @@ from perturbnet.cli import main
 from perturbnet.errors import ChainError
 from perturbnet.ledger.journal import Journal
 from perturbnet.runtime.clock import SystemClock
+from perturbnet.runtime.wallets import create_wallet
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.proofs import parse_proof
 from perturbnet.transparency.signing import begin_log
-from perturbnet.wire.keys import create_wallet
 from tests.support.ledger.samples import random_log
 from tests.support.s3_server import S3Server
 

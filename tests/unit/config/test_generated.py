@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -29,6 +30,16 @@ def assignments(text: str) -> dict[str, str]:
 def test_current(name: str) -> None:
     assert sorted(tool.generated()) == FILES
     assert (ROOT / name).read_text() == tool.generated()[name], "run tools/settings.py"
+
+
+def test_the_modules_know_every_kind() -> None:
+    """Nix looks a kind up only when somebody sets such a setting, so a missing one would not show before."""
+    settings = json.loads((ROOT / "nix" / "settings.json").read_text())["settings"]
+    text = (ROOT / "nix" / "modules" / "settings.nix").read_text()
+    _, _, checks = text.partition("  isAllowed =\n")
+    checks, _, _ = checks.partition("    .${kind.is};")
+    known = set(re.findall(r"^ {6}([a-z]+) = ", checks, re.MULTILINE))
+    assert {setting["kind"]["is"] for setting in settings} == known
 
 
 def test_every_setting_stands_in_the_table() -> None:

@@ -12,7 +12,7 @@ from perturbnet.chain import Chain, ChainRules, LocalChain
 from perturbnet.config import Settings, load_settings
 from perturbnet.doctor import CHECKS, CheckResult, Patient
 from perturbnet.doctor.facts import ClockState, Machine
-from perturbnet.wire.keys import Wallet, create_wallet
+from perturbnet.runtime.wallets import Wallet, create_wallet
 
 GB = 10**9
 GOOD = Machine(16, 64 * GB, 4096, ClockState(synchronised=True, max_error_s=0.02))

@@ -62,7 +62,7 @@ def test_registered(ward: Ward) -> None:
 
 
 def test_not_registered(ward: Ward, tmp_path: Path) -> None:
-    from perturbnet.wire.keys import create_wallet
+    from perturbnet.runtime.wallets import create_wallet
 
     create_wallet(ward.folder / "wallets", "stranger", "default", seed="stranger")
     found = ward.find("registration", WALLET_NAME="stranger")

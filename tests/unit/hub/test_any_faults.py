@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from perturbnet.hub import download
 from perturbnet.hub.fetching import verify_cached
 from tests.support.hub_server import Cut, Fault, HubServer, Short, Status
-from tests.unit.hub.conftest import DATASET, DATASET_COMMIT, World, shard_name
+from tests.support.hub_world import DATASET, DATASET_COMMIT, World, shard_name
 
 SIZE = 300_000
 PATH = shard_name(0)

@@ -15,7 +15,7 @@ from perturbnet.hub import download, lock
 from perturbnet.hub.fetching import missing_bytes, verify_cached
 from perturbnet.hub.layout import place_of
 from tests.support.hub_server import Cut, Short
-from tests.unit.hub.conftest import (
+from tests.support.hub_world import (
     DATASET,
     DATASET_COMMIT,
     SHARDS,

@@ -18,7 +18,7 @@ from perturbnet.hub import disk, download
 from perturbnet.hub.connection import FRUITLESS
 from perturbnet.hub.layout import place_of
 from tests.support.hub_server import Cut, Fault, Headers, IgnoreRange, Short, Slow, Status, Wrong
-from tests.unit.hub.conftest import DATASET, DATASET_COMMIT, TOKEN, World, shard_name
+from tests.support.hub_world import DATASET, DATASET_COMMIT, TOKEN, World, shard_name
 
 SHARD = shard_name(0)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perturbnet.errors import ArtifactError, ConfigError, HubRefused, HubUnavailable
 from perturbnet.hub.listing import HubFile, HubSnapshot, parse_snapshot, read_snapshot, snapshot_json
 from tests.support.hub_server import COMMITS_PER_PAGE, Status, Wrong
-from tests.unit.hub.conftest import (
+from tests.support.hub_world import (
     DATASET,
     DATASET_COMMIT,
     SHARDS,

@@ -1,4 +1,4 @@
-"""A signed log of 600 leaves, and the same one published."""
+"""A signed log of 600 leaves, and the same one published; a chain for the log's owner."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from perturbnet.transparency.publishing import publish
 from tests.support.transparency.logs import SignedLog, signed_log
+from tests.support.validator.publications import chain
+
+__all__ = ["chain", "log", "published"]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from perturbnet.errors import ImageError, Reject
 from perturbnet.wire import images
 from tests.golden import make_png, png_blocks
 
-FOLDER = Path(__file__).parents[1] / "golden" / "png"
+FOLDER = Path(__file__).parents[2] / "golden" / "png"
 INDEX: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
 PNG_CODES = {code.value for code in Reject if code.value.startswith("png_")}
 Decode = Callable[..., images.Pixels]
