@@ -91,25 +91,24 @@ def attack(
     text = read_epsilon(epsilon, rules)
     before = model.classify([clean])[0]
     task = pose(clean, before.text, epsilon=text, rules=rules)
-    clock = SystemClock()
-    model.oracle  # noqa: B018 - opened before the time runs
-    started_s = clock.monotonic_s()
-    bank, reason = _search(chosen, model, task, before, Deadline(clock, started_s + budget_s), number)
+    bank, reason, took_s = _search(chosen, model, task, before, budget_s, number)
     found = bank.best.pixels if bank.best else None
     verdict = verify(task, respond(found, reason), model, clean=before)
     points = score_verdict(verdict, epsilon=text, rules=rules, response_ms=0)
-    return AttackOutcome(clean, before, found, verdict, points, clock.monotonic_s() - started_s, reason)
+    return AttackOutcome(clean, before, found, verdict, points, took_s, reason)
 
 
 def _search(
-    chosen: Attack, model: Classifier, task: Task, before: Classification, deadline: Deadline, seed: int
-) -> tuple[Bank, str]:
-    """Run the attack; what the verifier accepted, and what the attack says at its end."""
+    chosen: Attack, model: Classifier, task: Task, before: Classification, budget_s: float, seed: int
+) -> tuple[Bank, str, float]:
+    """Run the attack: what the verifier accepted, what the attack says at its end, the seconds it took."""
+    oracle, clock = model.oracle, SystemClock()
+    started_s = clock.monotonic_s()
 
     def accepts(pixels: Pixels) -> bool:
         return verify(task, respond(pixels), model, clean=before).reject is Reject.OK
 
-    bank = Bank(task.clean, accepts, deadline.clock)
+    bank = Bank(task.clean, accepts, clock)
     hunt = AttackTask(
         clean=task.clean,
         label_index=before.index,
@@ -120,9 +119,9 @@ def _search(
         min_psnr_db=float(task.rules.min_psnr_db),
     )
     try:
-        result = chosen.run(model.oracle, hunt, deadline)
+        result = chosen.run(oracle, hunt, Deadline(clock, started_s + budget_s))
     except PerturbError:
         raise
     except Exception as error:  # a third party's code
         raise AttackError(f"the attack {chosen.name!r} failed: {error!r}") from error
-    return bank, result.reason
+    return bank, result.reason, clock.monotonic_s() - started_s

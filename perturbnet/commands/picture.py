@@ -15,6 +15,7 @@ from perturbnet.errors import AttackError
 from perturbnet.rules.from_settings import build_rules
 from perturbnet.rules.verification import NOT_REACHED, Verdict
 from perturbnet.wire.images import Pixels, encode_png
+from perturbnet.wire.units import from_ppb
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class AttackedPicture:
     @property
     def ssim(self) -> float:
         """Structural similarity, to nine decimals."""
-        return self.verdict.ssim_ppb / 1e9
+        return from_ppb(self.verdict.ssim_ppb)
 
     @property
     def psnr_db(self) -> float | None:
@@ -66,7 +67,7 @@ def _write(path: Path, out: Path, outcome: AttackOutcome, adversarial: Pixels) -
     out.mkdir(parents=True, exist_ok=True)
     picture, sheet = out / f"{path.stem}.adversarial.png", out / f"{path.stem}.sheet.png"
     picture.write_bytes(encode_png(adversarial))
-    verdict, score = outcome.verdict, outcome.score_ppb / 1e9
+    verdict, score = outcome.verdict, from_ppb(outcome.score_ppb)
     entry = SheetEntry(
         clean=outcome.clean,
         adversarial=adversarial,
