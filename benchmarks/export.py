@@ -33,7 +33,7 @@ from benchmarks.material import accepted_receipt, scratch_folder
 from perturbnet.adversarial_dataset.examples import Builder, unpack
 from perturbnet.adversarial_dataset.exporting import Asked, export
 from perturbnet.adversarial_dataset.layout import Mode
-from perturbnet.audit.run import Means
+from perturbnet.auditing.run import Means
 from perturbnet.ledger import BlobStore, Leaf, LedgerStore, leaf_hash
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, MetagraphLeaf, ReceiptLeaf, RulesLeaf
 from perturbnet.transparency.bundle import open_bundle

@@ -2,6 +2,7 @@
 
 PerturbError                     message, `diagnostics()`, exit code
 ├── ConfigError                  a setting: name, value, what is allowed
+├── ArgumentError                an argument of the Python API: name, value, what is allowed; a ValueError too
 ├── ImageError                   malformed or hostile image bytes; carries a Reject
 ├── MessageError                 malformed or hostile message; carries a Reject
 ├── ArtifactError                pinned files
@@ -43,6 +44,8 @@ and failures, 2 for usage and settings (click's own convention), 3 for state tha
 from __future__ import annotations
 
 from enum import StrEnum
+
+_MOST_SHOWN = 100  # characters of a value
 
 
 class Reject(StrEnum):
@@ -108,6 +111,19 @@ class ConfigError(PerturbError):
         """Name the setting, the value that was found, where, and what is allowed."""
         where = f" (from {source})" if source else ""
         super().__init__(f"{name}: {value!r}{where} is not allowed; expected {allowed}")
+        self.name, self.value, self.allowed = name, value, allowed
+
+
+class ArgumentError(PerturbError, ValueError):
+    """An argument of the Python API of the wrong type, range or shape."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        """Name the argument, the value that was given (its beginning), and what is allowed."""
+        shown = repr(value)
+        shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
+        super().__init__(f"{name}: {shown} is not allowed; expected {allowed}")
         self.name, self.value, self.allowed = name, value, allowed
 
 

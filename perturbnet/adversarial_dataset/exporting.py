@@ -60,7 +60,7 @@ from perturbnet.adversarial_dataset.reports import (
     source_of,
 )
 from perturbnet.adversarial_dataset.shards import RangeWriter
-from perturbnet.audit.run import Means
+from perturbnet.auditing.run import Means
 from perturbnet.errors import DatasetError, OutputError
 from perturbnet.rounds.attempts import read_attempts
 from perturbnet.runtime.artifacts import sha256_file, write_durably

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means, published_at, read_anchors, read_file
+from perturbnet.auditing.opening import open_means, published_at, read_anchors, read_file
 from perturbnet.commands.fraud import audit_fraud
-from perturbnet.commands.given import read_share
+from perturbnet.commands.given import audit_settings, read_share
 from perturbnet.commands.printing import write_text
 from perturbnet.commands.receipt import audit_receipt
 from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
-    from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import AuditPart, AuditPlan
-    from perturbnet.audit.run import Means, Scope
-    from perturbnet.transparency.anchors import Anchor
-    from perturbnet.transparency.bundle import Bundle
+    from perturbnet.auditing.parts import AuditPart, AuditPlan
+    from perturbnet.auditing.run import Scope
 
 DEFAULT = "bundle"
 
@@ -83,9 +78,9 @@ def audit_bundle(
     json_file: str | None,
 ) -> None:
     """Audit a published log; what `perturb audit BUNDLE` runs."""
-    from perturbnet.audit.history import Expected
-    from perturbnet.audit.parts import AuditPlan, read_plan
-    from perturbnet.audit.run import Scope
+    from perturbnet.auditing.parts import AuditPlan, read_plan
+    from perturbnet.auditing.request import AuditRequest
+    from perturbnet.auditing.run import Scope
     from perturbnet.transparency.bundle import open_bundle
 
     settings = audit_settings(profile, netuid)
@@ -96,14 +91,9 @@ def audit_bundle(
         plan.check(opened)
         scope = _scope(plan, part) or Scope.whole(plan.size, since=since, sample=sample)
         means, manifest = open_means(settings, data=not no_data, model=not no_model)
-        known = Expected(
-            hotkey,
-            settings.netuid,
-            means.source.identity if means.source else None,
-            means.engine.model_digest if means.engine else None,
-            manifest or None,
-        )
-        done = _run(opened, given, known, means, scope, plan, quiet=json_file == "-")
+        request = AuditRequest(hotkey, settings.netuid, given, means, manifest)
+        with open_bars(quiet=json_file == "-") as progress:
+            done = request.run(opened, plan, scope, progress)
     _report(done, json_file)
     ctx.exit(1 if done.report.findings else 0)
 
@@ -116,7 +106,7 @@ def audit_plan(bundle: str, out: Path) -> None:
     import json
     from dataclasses import asdict
 
-    from perturbnet.audit.parts import AuditPlan
+    from perturbnet.auditing.parts import AuditPlan
     from perturbnet.transparency.bundle import open_bundle
 
     with open_bundle(bundle) as opened:
@@ -131,7 +121,7 @@ def audit_plan(bundle: str, out: Path) -> None:
 @click.pass_context
 def audit_merge(ctx: click.Context, parts: tuple[Path, ...], json_file: str | None) -> None:
     """Make one report out of the part `log` and ranges that cover the plan."""
-    from perturbnet.audit.parts import merge, read_part
+    from perturbnet.auditing.parts import merge, read_part
 
     whole = merge([read_part(read_file(path).decode()) for path in parts])
     _report(whole, json_file)
@@ -158,28 +148,9 @@ audit.add_command(audit_receipt)
 audit.add_command(audit_fraud)
 
 
-def _run(
-    opened: Bundle,
-    anchors: Sequence[Anchor],
-    expected: Expected,
-    means: Means,
-    scope: Scope,
-    plan: AuditPlan,
-    *,
-    quiet: bool,
-) -> AuditPart:
-    from perturbnet.audit.parts import AuditPart
-    from perturbnet.audit.run import Audit, audit_bundle
-
-    started_s = time.monotonic()
-    with open_bars(quiet=quiet) as progress:
-        report = audit_bundle(Audit(opened, expected, means, scope, progress), opened, anchors)
-    return AuditPart(plan, scope, report, means.engine is not None, time.monotonic() - started_s)
-
-
 def _scope(plan: AuditPlan, part: str | None) -> Scope | None:
     """What `--part` names; None without it."""
-    from perturbnet.audit.run import Scope
+    from perturbnet.auditing.run import Scope
 
     if part is None:
         return None
@@ -189,7 +160,7 @@ def _scope(plan: AuditPlan, part: str | None) -> Scope | None:
 
 
 def _report(part: AuditPart, json_file: str | None) -> None:
-    from perturbnet.audit.summary import summarise
+    from perturbnet.auditing.summary import summarise
 
     if json_file != "-":
         click.echo("\n".join(summarise(part)))

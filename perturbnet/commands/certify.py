@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.given import read_settings
+from perturbnet.commands.given import audit_settings, read_settings
 from perturbnet.commands.printing import write_json, write_text
 from perturbnet.commands.report import certificate_render
 from perturbnet.display.bars import open_bar
@@ -167,7 +167,7 @@ def _outside(
     anchors: str | None, bundle: str | None, owner: str, netuid: int | None
 ) -> tuple[list[Anchor] | None, str | None]:
     """The anchors that were asked for, and where the log is."""
-    from perturbnet.commands.audit_inputs import audit_settings, published_at, read_anchors
+    from perturbnet.auditing.opening import published_at, read_anchors
 
     if anchors is None or not owner:
         return None, bundle

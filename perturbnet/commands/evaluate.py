@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from perturbnet.display.bars import open_bar
 if TYPE_CHECKING:
     from perturbnet.attack_comparison.metering import VirtualCosts
     from perturbnet.evaluation.run import EvaluationRequest, PreparedEvaluation
-    from perturbnet.evaluation.tally import Tally
 
 DEFAULT_OUT = Path("evaluation")
 
@@ -24,8 +22,8 @@ DEFAULT_OUT = Path("evaluation")
 @click.option(
     "--model",
     required=True,
-    metavar="timm:NAME|FILE.safetensors",
-    help="A name of timm's whose weights are in a hub cache, or a file of weights.",
+    metavar="timm:NAME|FILE.safetensors|reference",
+    help="A name of timm's in a hub cache, a file of weights, or the package's own.",
 )
 @click.option(
     "--images",
@@ -129,7 +127,8 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:
     Killed or interrupted, the same command goes on. Exit code 0: done; 1: its own audit found something;
     2: options; 3: --out holds another evaluation, or an image changed.
     """
-    from perturbnet.evaluation.outcome import conclude, introduce, write_products
+    from perturbnet.evaluation.judging import conclude_with_products
+    from perturbnet.evaluation.outcome import conclude, introduce
     from perturbnet.evaluation.run import prepare
 
     quiet = given["json_file"] == "-"
@@ -140,9 +139,8 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:
     if not given["check"]:
         _judge(ctx, prepared, quiet=quiet)
     with open_bar("checking", quiet=quiet) as show:
-        outcome = conclude(prepared, lambda what, done, of: show(done, of, what))
-    if not given["check"]:
-        outcome = replace(outcome, files=outcome.files | write_products(prepared))
+        finish = conclude if given["check"] else conclude_with_products
+        outcome = finish(prepared, lambda what, done, of: show(done, of, what))
     _say(outcome.lines(), quiet=quiet)
     write_json(outcome.to_json(), given["json_file"])
     ctx.exit(0 if outcome.passed else 1)
@@ -200,27 +198,21 @@ def _costs(milliseconds: tuple[float, ...] | None) -> VirtualCosts:
 
 
 def _judge(ctx: click.Context, prepared: PreparedEvaluation, *, quiet: bool) -> None:
-    """Every image that is left; then the log is published, and certified."""
-    from perturbnet.evaluation.certifying import certify
-    from perturbnet.evaluation.run import open_evaluation
-    from perturbnet.evaluation.tally import tally_entries
+    """Every image that is left; an interruption is said, and ends the command."""
+    from perturbnet.evaluation.judging import judge_images
 
-    total = prepared.images.identity.rows
-    with open_evaluation(prepared) as session:
-        evaluation, tally = session.evaluation, tally_entries(session.journal.store.entries())
+    reached = 0, prepared.images.identity.rows
+    with open_bar("judging", quiet=quiet) as show:
+
+        def tell(done: int, of: int, said: str) -> None:
+            nonlocal reached
+            reached = done, of
+            show(done, of, said)
+
         try:
-            with open_bar("judging", quiet=quiet) as show:
-                show(evaluation.judged, total, _so_far(tally))
-                while (done := evaluation.step()) is not None:
-                    tally.add(done.receipts)
-                    show(evaluation.judged, total, _so_far(tally))
-            session.publish()
-            certify(session)
+            judge_images(prepared, tell)
         except KeyboardInterrupt:
-            said = f"Interrupted: {evaluation.judged} of {total} images judged; the same command goes on."
+            done, of = reached
+            said = f"Interrupted: {done} of {of} images judged; the same command goes on."
             click.echo(said, err=True)
             ctx.exit(1)
-
-
-def _so_far(tally: Tally) -> str:
-    return f"stability {tally.stability:.3f}, score {tally.mean_score:.3f}"

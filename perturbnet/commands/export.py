@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means
-from perturbnet.commands.given import read_share
+from perturbnet.auditing.opening import open_means
+from perturbnet.commands.given import audit_settings, read_share
 from perturbnet.display.bars import open_bars
 
 if TYPE_CHECKING:
     from perturbnet.adversarial_dataset.exporting import Asked
     from perturbnet.adversarial_dataset.manifest import DatasetManifest
     from perturbnet.adversarial_dataset.plan import ExportPlan
-    from perturbnet.audit.run import Means
+    from perturbnet.auditing.run import Means
     from perturbnet.datasets import ImageSource
     from perturbnet.transparency.notes import SigningKey, VerifierKey
 

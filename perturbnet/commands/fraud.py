@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from perturbnet.commands.audit_inputs import read_file
+from perturbnet.auditing.opening import read_file
 
 
 @click.command("fraud")

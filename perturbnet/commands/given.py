@@ -66,3 +66,8 @@ def load_given(pairs: Sequence[str] = (), file: Path | None = None, **named: str
 def read_settings(pairs: Sequence[str] = (), file: Path | None = None, **named: str | None) -> Settings:
     """`load_given`, without the origins."""
     return load_given(pairs, file, **named).settings
+
+
+def audit_settings(profile: str | None, netuid: int | None) -> Settings:
+    """The environment's settings, with what an audit's command line named instead. Raises `ConfigError`."""
+    return read_settings(PERTURB_PROFILE=profile, NETUID=None if netuid is None else str(netuid))

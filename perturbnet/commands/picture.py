@@ -5,94 +5,71 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from perturbnet.attacks import Deadline, open_attack
-from perturbnet.attacks.protocol import AttackTask
-from perturbnet.classifier import open_engine, open_oracle
+from perturbnet.api.attacking import AttackOutcome, attack
+from perturbnet.api.models import open_profile
+from perturbnet.attacks import open_attack
 from perturbnet.config import Settings
 from perturbnet.datasets.user_images import decode_any_image
 from perturbnet.display.contact_sheet import SheetEntry, write_contact_sheet
 from perturbnet.errors import AttackError
-from perturbnet.miner.service import build_response
-from perturbnet.rules.distortion import measure, psnr_micro_db
 from perturbnet.rules.from_settings import build_rules
-from perturbnet.rules.scoring import score_verdict
-from perturbnet.rules.verification import Task, Verdict, verify
-from perturbnet.runtime.clock import SystemClock
+from perturbnet.rules.verification import NOT_REACHED, Verdict
 from perturbnet.wire.images import Pixels, encode_png
-from perturbnet.wire.messages import encode
-from perturbnet.wire.units import PPB
-
-NO_CHALLENGE = "0" * 64
-MAX_BODY_BYTES = 2**31
+from perturbnet.wire.units import from_ppb
 
 
 @dataclass(frozen=True)
-class Attacked:
-    """What an attack on a picture came to."""
+class AttackedPicture:
+    """What an attack on a picture came to, and where it lies."""
 
     verdict: Verdict
     score: float
     adversarial: Path
     sheet: Path
     seconds: float
-    ssim: float
-    psnr_db: float | None
+
+    @property
+    def ssim(self) -> float:
+        """Structural similarity, to nine decimals."""
+        return from_ppb(self.verdict.ssim_ppb)
+
+    @property
+    def psnr_db(self) -> float | None:
+        """Peak signal-to-noise ratio; None where nothing differs."""
+        micro_db = self.verdict.psnr_micro_db
+        return None if micro_db == NOT_REACHED else micro_db / 1e6
 
 
-def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float) -> Attacked:
+def attack_picture(path: Path, settings: Settings, *, out: Path, budget_s: float) -> AttackedPicture:
     """Attack a picture and write `NAME.adversarial.png` and `NAME.sheet.png` into `out`.
 
     Raises:
         PictureError: the file is no picture.
+        ConfigError: no such attack or profile.
         AttackError: nothing was found that the verifier accepts.
 
     """
     clean = decode_any_image(path)
-    profile, cache_dir, device, kind = settings.profile, settings.cache_dir, settings.device, settings.engine
-    engine = open_engine(profile, cache_dir=cache_dir, device=device, kind=kind)
-    before = engine.classify([clean])[0]
+    open_attack(settings.attack)  # refused by the setting's name, and before the model is loaded
+    model = open_profile(
+        settings.profile, cache_dir=settings.cache_dir, device=settings.device, kind=settings.engine
+    )
     rules = build_rules(settings)
-    epsilon = str(settings.max_linf_delta)
-    task = Task("offline", NO_CHALLENGE, clean, before.text, epsilon, rules, MAX_BODY_BYTES)
-    clock = SystemClock()
-    started_s = clock.monotonic_s()
-    result = open_attack(settings.attack).run(
-        open_oracle(profile, cache_dir=cache_dir, device=device, kind=kind),
-        AttackTask(
-            clean,
-            before.index,
-            rules.levels(epsilon),
-            lambda pixels: verify(task, _body(pixels), engine).reject == "ok",
-            min_ssim=float(rules.min_ssim),
-            min_psnr_db=float(rules.min_psnr_db),
-        ),
-        Deadline(clock, started_s + budget_s),
-    )
-    seconds = clock.monotonic_s() - started_s
-    if result.adversarial is None:
-        stands = f"{path}: {before.text!r} stands (margin {before.margin:.3f})"
+    outcome = attack(model, clean, seconds=budget_s, rules=rules, name=settings.attack)
+    if outcome.adversarial is None:
+        stands = f"{path}: {outcome.before.text!r} stands (margin {outcome.before.margin:.3f})"
         hint = "try --seconds with more time, or another --attack"
-        raise AttackError(f"{stands}: {result.reason} in {seconds:.1f} s", hint=hint)
-    verdict = verify(task, _body(result.adversarial), engine)
-    return _write(
-        path,
-        out,
-        clean,
-        result.adversarial,
-        verdict,
-        seconds,
-        score_verdict(verdict, epsilon=epsilon, rules=rules, response_ms=0) / PPB,
-    )
+        raise AttackError(f"{stands}: {outcome.reason} in {outcome.seconds:.1f} s", hint=hint)
+    return _write(path, out, outcome, outcome.adversarial)
 
 
-def _write(
-    path: Path, out: Path, clean: Pixels, adversarial: Pixels, verdict: Verdict, seconds: float, score: float
-) -> Attacked:
+def _write(path: Path, out: Path, outcome: AttackOutcome, adversarial: Pixels) -> AttackedPicture:
     out.mkdir(parents=True, exist_ok=True)
     picture, sheet = out / f"{path.stem}.adversarial.png", out / f"{path.stem}.sheet.png"
     picture.write_bytes(encode_png(adversarial))
+    verdict, score = outcome.verdict, from_ppb(outcome.score_ppb)
     entry = SheetEntry(
-        clean=clean,
+        clean=outcome.clean,
         adversarial=adversarial,
         label_before=verdict.label_before,
         label_after=verdict.label_after,
@@ -102,12 +79,4 @@ def _write(
         miner="offline",
     )
     write_contact_sheet(sheet, [entry], path.name)
-    distortion = measure(clean, adversarial)
-    micro_db = psnr_micro_db(distortion.sum_sq, distortion.height, distortion.width)
-    return Attacked(
-        verdict, score, picture, sheet, seconds, distortion.ssim, None if micro_db is None else micro_db / 1e6
-    )
-
-
-def _body(pixels: Pixels) -> bytes:
-    return encode(build_response("offline", NO_CHALLENGE, pixels))
+    return AttackedPicture(verdict, score, picture, sheet, outcome.seconds)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, open_means, read_file
+from perturbnet.auditing.opening import open_means, read_file
+from perturbnet.commands.given import audit_settings
 from perturbnet.commands.printing import write_json
 from perturbnet.wire.units import from_ppb
 
 if TYPE_CHECKING:
-    from perturbnet.audit.acknowledged import AcknowledgementOutcome
+    from perturbnet.auditing.acknowledged import AcknowledgementOutcome
     from perturbnet.config import Settings
     from perturbnet.transparency.bundle import Bundle
 
@@ -45,7 +46,7 @@ def audit_receipt(
     ACKNOWLEDGEMENTS is the file a miner keeps: PERTURB_STATE_DIR/acknowledgements.jsonl. Each line is a
     promise, signed by the validator. A promise that its log breaks is a finding: exit code 1.
     """
-    from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledgements
+    from perturbnet.auditing.acknowledged import check_acknowledgement, read_acknowledgements
     from perturbnet.transparency.bundle import open_bundle
 
     settings = audit_settings(profile, netuid)
@@ -63,7 +64,7 @@ def audit_receipt(
 def _judge_again(
     outcomes: Sequence[AcknowledgementOutcome], answers: Path, opened: Bundle, settings: Settings
 ) -> None:
-    from perturbnet.audit.acknowledged import check_body
+    from perturbnet.auditing.acknowledged import check_body
     from perturbnet.errors import ArtifactMissing
     from perturbnet.ledger import BlobStore
 

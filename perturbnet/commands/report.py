@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perturbnet.commands.audit_inputs import audit_settings, read_file
+from perturbnet.auditing.opening import read_file
+from perturbnet.commands.given import audit_settings
 from perturbnet.commands.printing import write_text
 from perturbnet.display.bars import open_bar
 

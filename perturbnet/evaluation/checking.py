@@ -1,15 +1,15 @@
 """What a stranger does with an evaluation: recompute all of its published log from images and weights.
 
-It is the network's own audit (`perturbnet.audit`), step by step, but for two that have no object here: there
-is no chain, so no anchor; and no weights. The order of images follows from a seed that is no secret.
+It is the network's own audit (`perturbnet.auditing`), step by step, but for two that have no object here:
+there is no chain, so no anchor; and no weights. The order of images follows from a seed that is no secret.
 """
 
 from __future__ import annotations
 
-from perturbnet.audit.findings import AuditReport
-from perturbnet.audit.heads import check_authority, check_signature
-from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Scope
+from perturbnet.auditing.findings import AuditReport
+from perturbnet.auditing.heads import check_authority, check_signature
+from perturbnet.auditing.history import Expected
+from perturbnet.auditing.run import Audit, Means, Scope
 from perturbnet.datasets import ImageSource
 from perturbnet.evaluation.attackers import NETUID
 from perturbnet.rules.classification import Engine

@@ -25,7 +25,7 @@ from perturbnet.classifier.labels import REFERENCE_LABELS, imagenet_classes, ima
 from perturbnet.classifier.preprocessing import REFERENCE
 from perturbnet.errors import ArtifactMissing, ConfigError, DatasetError, ModelError
 from perturbnet.evaluation.transform import Transform
-from perturbnet.evaluation.weights_files import WeightsFile
+from perturbnet.evaluation.weights_files import REFERENCE_ARCHITECTURE, WeightsFile
 from perturbnet.wire import canonical_json
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ FOLDERS = "folders"
 MAX_CLASSES = 100_000
 MAX_LABEL_CHARACTERS = 256
 MAX_LABELS_BYTES = 1 << 25
-_REFERENCE = "perturb_efficientnetv2_reference"  # architecture.REFERENCE_NAME, without importing torch
 _REFERENCE_HEAD = "classifier"
 
 
@@ -138,7 +137,7 @@ def no_class(_folder: str) -> tuple[str, int]:
 
 
 def _build(architecture: str, classes: int) -> nn.Module:
-    if architecture == _REFERENCE:
+    if architecture == REFERENCE_ARCHITECTURE:
         from perturbnet.classifier.architecture import build_reference
 
         return build_reference(classes)
@@ -151,7 +150,7 @@ def _build(architecture: str, classes: int) -> nn.Module:
 def _stated(weights: WeightsFile) -> dict[str, Any]:
     """What is known of the architecture: timm's configuration for its name, and the file's own over it."""
     name = weights.architecture
-    if name == _REFERENCE:
+    if name == REFERENCE_ARCHITECTURE:
         return {"classifier": _REFERENCE_HEAD, "input_size": (3, REFERENCE.size, REFERENCE.size)}
     import timm
 
@@ -159,7 +158,7 @@ def _stated(weights: WeightsFile) -> dict[str, Any]:
         hint = "add --arch NAME, one of timm.list_models(); or config.json beside the file, as timm writes it"
         raise ConfigError("--arch", None, f"the architecture of {weights.path.name}", source=hint)
     if not timm.is_model(name):
-        raise ConfigError("--arch", name, f"{_REFERENCE}, or one of timm.list_models()")
+        raise ConfigError("--arch", name, f"{REFERENCE_ARCHITECTURE}, or one of timm.list_models()")
     try:
         config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that it does not know
@@ -193,7 +192,7 @@ def _labels(
         found, where = _read_labels(Path(choices.labels)), choices.labels
     elif isinstance(names, (list, tuple)):
         found, where = tuple(str(name) for name in names), "config.json"
-    elif weights.architecture == _REFERENCE and classes == len(REFERENCE_LABELS):
+    elif weights.architecture == REFERENCE_ARCHITECTURE and classes == len(REFERENCE_LABELS):
         found, where = REFERENCE_LABELS, "the reference profile"
     elif weights.origin != "file" and classes == len(imagenet_labels()):
         found, where = imagenet_labels(), "ImageNet"

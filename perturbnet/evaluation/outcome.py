@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from perturbnet.audit.findings import AuditReport
+from perturbnet.auditing.findings import AuditReport
 from perturbnet.certificate import findings
 from perturbnet.evaluation import certifying
 from perturbnet.evaluation.checking import check_bundle

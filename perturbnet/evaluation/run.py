@@ -135,11 +135,18 @@ def open_evaluation(prepared: PreparedEvaluation) -> Iterator[Session]:
         yield session
 
 
-def _describe(request: EvaluationRequest, progress: Progress) -> Network:
+def hub_access(
+    cache_dir: Path, token: str | None, *, fetch: bool, progress: Progress = lambda _done, _of: None
+) -> HubAccess:
+    """The hub caches of this machine: ours, then huggingface_hub's own."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    caches = (request.settings.cache_dir / "hub", Path(HF_HUB_CACHE))
-    access = HubAccess(caches, request.fetch, request.settings.hf_token, progress=progress)
+    return HubAccess((cache_dir / "hub", Path(HF_HUB_CACHE)), fetch, token, progress=progress)
+
+
+def _describe(request: EvaluationRequest, progress: Progress) -> Network:
+    settings = request.settings
+    access = hub_access(settings.cache_dir, settings.hf_token, fetch=request.fetch, progress=progress)
     weights = find_weights(request.model, request.arch, access)
     folders: list[str] = []
     if request.choices.labels == FOLDERS:

@@ -18,13 +18,15 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from perturbnet.classifier.weights import PinnedWeights, hub_weights
+from perturbnet.classifier.weights import PinnedWeights, hub_weights, reference_weights
 from perturbnet.errors import ArtifactMissing, ConfigError, HubRefused, ModelError
 from perturbnet.runtime.artifacts import sha256_file
 from perturbnet.runtime.progress import Progress
 
 SUFFIX = ".safetensors"
 TIMM = "timm:"
+REFERENCE = "reference"  # the network in the package
+REFERENCE_ARCHITECTURE = "perturb_efficientnetv2_reference"  # architecture.REFERENCE_NAME, without torch
 HUB_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 MAX_CONFIG_BYTES = 1 << 22
@@ -77,12 +79,12 @@ def find_weights(model: str, arch: str | None, access: HubAccess) -> WeightsFile
     """Find what `--model` names.
 
     Args:
-        model: `timm:NAME`, or the path of a safetensors file.
+        model: `timm:NAME`, the path of a safetensors file, or `reference`, the network in the package.
         arch: `--arch`; wins over what a file says of itself.
         access: where hub files lie, and whether what is missing is fetched.
 
     Raises:
-        ConfigError: neither of the two; a name that timm does not know.
+        ConfigError: none of the three; a name that timm does not know.
         ArtifactMissing: no such file, or no cache has the weights; the hint says how to get them.
         DigestMismatch, ArtifactError: see `classifier.weights.hub_weights` and `bootstrap.fetching`.
         ModelError: a file that is not safetensors.
@@ -90,9 +92,11 @@ def find_weights(model: str, arch: str | None, access: HubAccess) -> WeightsFile
     """
     if model.startswith(TIMM):
         return _find_timm(model.removeprefix(TIMM), access)
+    if model == REFERENCE:
+        return WeightsFile(*reference_weights(), REFERENCE_ARCHITECTURE)
     path = Path(model).expanduser()
     if path.suffix != SUFFIX:
-        allowed = f"{TIMM}NAME, or a file that ends in {SUFFIX} (pickles are never opened)"
+        allowed = f"{TIMM}NAME, {REFERENCE}, or a file that ends in {SUFFIX} (pickles are never opened)"
         raise ConfigError("--model", model, allowed)
     if not path.is_file():
         raise ArtifactMissing(f"the weights {path} do not exist", hint=f"name a {SUFFIX} file")

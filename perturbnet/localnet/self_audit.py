@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perturbnet.audit.acknowledged import check_acknowledgement, read_acknowledgements
-from perturbnet.audit.findings import AuditReport, Finding
-from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Scope, audit_bundle
+from perturbnet.auditing.acknowledged import check_acknowledgement, read_acknowledgements
+from perturbnet.auditing.findings import AuditReport, Finding
+from perturbnet.auditing.history import Expected
+from perturbnet.auditing.run import Audit, Means, Scope, audit_bundle
 from perturbnet.bootstrap.holdings import open_manifest
 from perturbnet.bootstrap.records import Workplace
 from perturbnet.chain import LocalChain

@@ -25,8 +25,8 @@ from perturbnet.ledger.journal import DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.transparency.delegation import build_genesis
 from perturbnet.wire.images import Pixels, decode_base64, decode_png
 from perturbnet.wire.messages import AttackChallenge
-from tests.support.audit.honest import HOTKEY, LOG_KEY
-from tests.support.audit.published import anchor_of, publish, write_anchors
+from tests.support.auditing.honest import HOTKEY, LOG_KEY
+from tests.support.auditing.published import anchor_of, publish, write_anchors
 from tests.support.fakes import NETUID, MemoryCourier, keypair, response_body
 from tests.support.validator.world import World, make_world
 

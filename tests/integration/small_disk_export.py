@@ -16,7 +16,7 @@ from perturbnet.adversarial_dataset.checking import check_dataset
 from perturbnet.adversarial_dataset.exporting import Asked, export
 from perturbnet.adversarial_dataset.layout import MANIFEST
 from perturbnet.adversarial_dataset.manifest import DatasetManifest
-from perturbnet.audit.run import Means
+from perturbnet.auditing.run import Means
 from perturbnet.errors import OutputError
 from perturbnet.transparency.bundle import open_bundle
 

@@ -20,7 +20,7 @@ from perturbnet.ledger.journal import LEDGER_FILE
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.transparency.delegation import build_genesis
 from tests.integration.small_disk import check_reason, leave_room
-from tests.support.audit.honest import LOG_KEY, honest_of
+from tests.support.auditing.honest import LOG_KEY, honest_of
 from tests.support.fakes import NETUID, MemoryCourier, MemorySource, keypair
 from tests.support.validator.world import World, copycat, junk, make_world, silent
 

@@ -10,15 +10,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from perturbnet.audit.history import Expected
-from perturbnet.audit.run import Audit, Means, Scope
+from perturbnet.auditing.history import Expected
+from perturbnet.auditing.run import Audit, Means, Scope
 from perturbnet.chain import LocalChain, to_u16
 from perturbnet.ledger import BlobStore, Entry, LedgerState, LedgerStore
 from perturbnet.ledger.journal import DELTAS_FOLDER, LEDGER_FILE
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SkipLeaf, SubmissionLeaf, WeightsLeaf
 from perturbnet.rounds.terms import weigh
 from tests.integration.soak_plan import Outcome, Plan
-from tests.support.audit.honest import MemoryLog
+from tests.support.auditing.honest import MemoryLog
 from tests.support.fakes import NETUID, BlockEngine, MemorySource
 
 

@@ -19,8 +19,8 @@ from perturbnet.adversarial_dataset.layout import CROISSANT, Split
 from perturbnet.adversarial_dataset.manifest import read_manifest
 from perturbnet.wire.images import pixel_digest
 from tests.integration import small_disk_export
-from tests.support.audit.honest import live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import live
+from tests.support.auditing.published import publish_honest
 from tests.support.fakes import NETUID
 
 ROOT = Path(__file__).parents[2]

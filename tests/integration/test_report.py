@@ -12,8 +12,8 @@ from msgspec import structs
 from perturbnet.ledger.leaves import ReceiptLeaf
 from perturbnet.report import ReportOptions, given, make_report, render_report, write_report
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import Honest, live
-from tests.support.audit.published import publish, publish_honest
+from tests.support.auditing.honest import Honest, live
+from tests.support.auditing.published import publish, publish_honest
 from tests.support.chromium import Chromium
 from tests.support.report.rounds import Rounds
 

@@ -15,8 +15,8 @@ import uvicorn
 from perturbnet.overview import Overview, PublishedFeed
 from perturbnet.transport.connections import bind
 from perturbnet.web import Pictures, Viewer, build_app
-from tests.support.audit.honest import Honest, live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import Honest, live
+from tests.support.auditing.published import publish_honest
 from tests.support.chromium import REBOUND, Chromium
 
 pytestmark = pytest.mark.needs("chromium")

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.audit.honest import live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import live
+from tests.support.auditing.published import publish_honest
 
 
 def test_the_command_serves_and_ends(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit.honest import HOTKEY, Honest, live, tampered
-from tests.support.audit.published import anchor_of, publish, publish_honest, write_anchors
+from tests.support.auditing.honest import HOTKEY, Honest, live, tampered
+from tests.support.auditing.published import anchor_of, publish, publish_honest, write_anchors
 from tests.support.fakes import NETUID
 from tests.workflow.conftest import Workflow
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from perturbnet.cli import main
 from tests.support.adversarial_dataset.logs import tree
-from tests.support.audit.honest import LOG_KEY, Honest, live
-from tests.support.audit.published import publish, publish_honest
+from tests.support.auditing.honest import LOG_KEY, Honest, live
+from tests.support.auditing.published import publish, publish_honest
 from tests.workflow.conftest import Workflow
 
 

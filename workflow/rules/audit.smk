@@ -3,7 +3,7 @@
 # The plan fixes how many leaves are audited and their root; every part checks that the log it reads begins
 # with them. One part reads the log's history; each of the others recomputes the receipts of a range of leaves
 # and loads data set and model once. A part that finds something has done its work: the last rule says so.
-from perturbnet.audit import workflow as auditing
+from perturbnet.auditing import workflow as auditing
 
 audited = auditing.read_config(config)
 

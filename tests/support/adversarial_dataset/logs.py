@@ -17,13 +17,13 @@ from perturbnet.adversarial_dataset.exporting import Asked, export
 from perturbnet.adversarial_dataset.layout import MANIFEST, Mode, Split
 from perturbnet.adversarial_dataset.loading import AdversarialSet, Example
 from perturbnet.adversarial_dataset.manifest import DatasetManifest, read_manifest
-from perturbnet.audit.run import Means
+from perturbnet.auditing.run import Means
 from perturbnet.ledger import Leaf
 from perturbnet.runtime.artifacts import sha256_file
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.transparency.notes import SigningKey
-from tests.support.audit.honest import Honest
-from tests.support.audit.published import publish
+from tests.support.auditing.honest import Honest
+from tests.support.auditing.published import publish
 
 ROUNDS = 8
 

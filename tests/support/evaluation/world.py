@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbnet.attacks import AttackResult, AttackTask, Deadline
-from perturbnet.audit.findings import AuditReport
+from perturbnet.auditing.findings import AuditReport
 from perturbnet.config import Settings, load_settings
 from perturbnet.evaluation.attackers import Attacker, SearchBudget, open_attackers
 from perturbnet.evaluation.checking import check_bundle

@@ -13,8 +13,8 @@ from perturbnet.errors import Reject
 from perturbnet.ledger import Leaf, leaf_hash
 from perturbnet.ledger.leaves import ChallengeLeaf, ConfigLeaf, ReceiptLeaf
 from perturbnet.rounds.attempts import Attempt, ImageAttempts, read_attempts
-from tests.support.audit.honest import Honest, MemoryLog
-from tests.support.audit.published import publish
+from tests.support.auditing.honest import Honest, MemoryLog
+from tests.support.auditing.published import publish
 
 ACCEPTED = {
     "reject": Reject.OK.value,

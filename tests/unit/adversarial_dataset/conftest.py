@@ -9,8 +9,8 @@ import pytest
 from perturbnet.adversarial_dataset import licences
 from perturbnet.adversarial_dataset.layout import Mode
 from tests.support.adversarial_dataset.logs import ROUNDS, Published, copy
-from tests.support.audit.honest import LOG_KEY, live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import LOG_KEY, live
+from tests.support.auditing.published import publish_honest
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from perturbnet.adversarial_dataset.manifest import read_manifest
 from perturbnet.errors import BundleTampered, DatasetError, DigestMismatch, NoteError, OutputError
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from tests.support.adversarial_dataset.logs import Published, rewrite_manifest, rewrite_rows
-from tests.support.audit.honest import LOG_KEY, tampered
-from tests.support.audit.published import OTHER_KEY
+from tests.support.auditing.honest import LOG_KEY, tampered
+from tests.support.auditing.published import OTHER_KEY
 
 
 def check(published: Published, out: Path, *, bundle: Path | None = None, **options: Any) -> DatasetCheck:

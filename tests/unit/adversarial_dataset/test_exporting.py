@@ -18,13 +18,13 @@ from perturbnet.adversarial_dataset.layout import MANIFEST, NOTE, WORK_FOLDER, M
 from perturbnet.adversarial_dataset.manifest import read_manifest
 from perturbnet.adversarial_dataset.plan import PLAN
 from perturbnet.adversarial_dataset.shards import RangeWriter
-from perturbnet.audit.run import Means
+from perturbnet.auditing.run import Means
 from perturbnet.errors import BundleTampered, DigestMismatch, NoteError, OutputError
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.transparency.bundle import blob_path, open_bundle
 from tests.support.adversarial_dataset.logs import Published, tree
-from tests.support.audit.honest import LOG_KEY, tampered
-from tests.support.audit.published import OTHER_KEY, sign_head
+from tests.support.auditing.honest import LOG_KEY, tampered
+from tests.support.auditing.published import OTHER_KEY, sign_head
 
 
 def accepted(published: Published) -> dict[int, ReceiptLeaf]:

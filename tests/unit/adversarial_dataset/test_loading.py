@@ -20,8 +20,8 @@ from perturbnet.adversarial_dataset.manifest import parse_manifest, read_manifes
 from perturbnet.errors import DatasetError, DigestMismatch, NoteError, OutputError, PerturbError
 from perturbnet.wire.images import pixel_digest
 from tests.support.adversarial_dataset.logs import Published, refit, rewrite_manifest, rewrite_rows, tree
-from tests.support.audit.honest import LOG_KEY
-from tests.support.audit.published import OTHER_KEY
+from tests.support.auditing.honest import LOG_KEY
+from tests.support.auditing.published import OTHER_KEY
 from tests.support.fakes import MemorySource
 
 KEY = LOG_KEY.verifier().encode()

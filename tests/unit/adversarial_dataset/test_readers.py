@@ -16,7 +16,7 @@ from perturbnet.adversarial_dataset.layout import CARD, CROISSANT, Mode, Split
 from perturbnet.adversarial_dataset.manifest import read_manifest
 from perturbnet.wire.images import pixel_digest
 from tests.support.adversarial_dataset.logs import Published
-from tests.support.audit.honest import tampered
+from tests.support.auditing.honest import tampered
 
 
 def splits(out: Path) -> list[Split]:

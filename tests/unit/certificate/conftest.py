@@ -16,8 +16,8 @@ from perturbnet.certificate.verification import Reader, leaf_of, verify_certific
 from perturbnet.ledger import Leaf
 from perturbnet.transparency.anchors import Anchor
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import LOG_KEY, Honest, live
-from tests.support.audit.published import anchor_of, publish
+from tests.support.auditing.honest import LOG_KEY, Honest, live
+from tests.support.auditing.published import anchor_of, publish
 
 ISSUED_MS = 1_700_000_000_000
 

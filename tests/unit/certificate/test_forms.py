@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from msgspec import structs
 
-from perturbnet.audit.findings import AuditStep
+from perturbnet.auditing.findings import AuditStep
 from perturbnet.certificate.cyclonedx import render_model_card
 from perturbnet.certificate.envelope import (
     MAX_CERTIFICATE_BYTES,
@@ -25,8 +25,8 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.ledger.leaves import CertificateLeaf
 from perturbnet.transparency.bundle import open_bundle
 from perturbnet.validator.certificates import hand_over, read_answer, record_certificate, take_certificates
-from tests.support.audit.honest import LOG_KEY, only
-from tests.support.audit.published import OTHER_KEY
+from tests.support.auditing.honest import LOG_KEY, only
+from tests.support.auditing.published import OTHER_KEY
 from tests.unit.certificate.conftest import ISSUED_MS, World
 
 

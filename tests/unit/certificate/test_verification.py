@@ -10,7 +10,7 @@ import pytest
 from perturbnet.certificate.findings import StepOutcome, VerificationStep
 from perturbnet.statistics.intervals import anytime, clopper_pearson
 from perturbnet.transparency.anchors import Anchor
-from tests.support.audit.published import OTHER_KEY, anchor_of, publish
+from tests.support.auditing.published import OTHER_KEY, anchor_of, publish
 from tests.unit.certificate.conftest import World, refusals
 
 RATE = "predicate__evidence__statistics"

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from perturbnet.chain import LocalChain
 from perturbnet.cli import main
 from perturbnet.errors import Reject
-from tests.support.audit.acknowledgements import signed
-from tests.support.audit.honest import HOTKEY, Honest, live, tampered
-from tests.support.audit.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
+from tests.support.auditing.acknowledgements import signed
+from tests.support.auditing.honest import HOTKEY, Honest, live, tampered
+from tests.support.auditing.published import anchor_of, prove_fraud, publish, publish_honest, write_anchors
 from tests.support.fakes import NETUID, keypair
 
 

@@ -15,8 +15,8 @@ from perturbnet.ledger.journal import Journal
 from perturbnet.runtime.artifacts import write_durably
 from perturbnet.transparency.log_key import KEY_FILE
 from perturbnet.validator.certificates import FOLDER
-from tests.support.audit.honest import LOG_KEY, Honest, live
-from tests.support.audit.published import anchor_of, publish, write_anchors
+from tests.support.auditing.honest import LOG_KEY, Honest, live
+from tests.support.auditing.published import anchor_of, publish, write_anchors
 
 
 @pytest.fixture(scope="module")

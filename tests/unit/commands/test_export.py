@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from perturbnet.adversarial_dataset.layout import MANIFEST, NOTE
 from perturbnet.cli import main
 from tests.support.adversarial_dataset.logs import tree
-from tests.support.audit.honest import LOG_KEY, Honest, live, tampered
-from tests.support.audit.published import OTHER_KEY, publish, publish_honest
+from tests.support.auditing.honest import LOG_KEY, Honest, live, tampered
+from tests.support.auditing.published import OTHER_KEY, publish, publish_honest
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from perturbnet.cli import main
 from perturbnet.overview import HealthView, encode_overview
 from perturbnet.telemetry import Loopback, new_registry
-from tests.support.audit.honest import live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import live
+from tests.support.auditing.published import publish_honest
 from tests.support.overview.samples import HOSTILE, OVERVIEW
 
 

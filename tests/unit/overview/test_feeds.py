@@ -25,8 +25,8 @@ from perturbnet.ledger.leaves import SkipLeaf
 from perturbnet.overview import LiveFeed, Overview, PublishedFeed, decode_overview, encode_overview, open_feed
 from perturbnet.overview.feeds import MAX_OVERVIEW_BYTES, NotRunning
 from perturbnet.telemetry import Loopback, new_registry
-from tests.support.audit.honest import Honest, live
-from tests.support.audit.published import OTHER_KEY, publish, publish_honest
+from tests.support.auditing.honest import Honest, live
+from tests.support.auditing.published import OTHER_KEY, publish, publish_honest
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit.honest import Honest, live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import Honest, live
+from tests.support.auditing.published import publish_honest
 from tests.support.report.rounds import Rounds
 
 

@@ -15,8 +15,8 @@ from perturbnet.errors import OutputError
 from perturbnet.report import Report, ReportOptions, given, make_report, render_certificate, render_report
 from perturbnet.report.certificate import put_beside
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import LOG_KEY, Honest
-from tests.support.audit.published import OTHER_KEY
+from tests.support.auditing.honest import LOG_KEY, Honest
+from tests.support.auditing.published import OTHER_KEY
 from tests.support.report.pages import HOSTILE, Tags
 
 

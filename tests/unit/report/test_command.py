@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from perturbnet.certificate.issuing import issue_certificate
 from perturbnet.cli import main
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import LOG_KEY, Honest
-from tests.support.audit.published import OTHER_KEY, publish
+from tests.support.auditing.honest import LOG_KEY, Honest
+from tests.support.auditing.published import OTHER_KEY, publish
 
 
 def run(tmp_path: Path, *arguments: object, command: tuple[str, ...] = ("report",)) -> Result:

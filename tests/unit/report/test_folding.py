@@ -16,7 +16,7 @@ from perturbnet.report.folding import Findings, Fold, fold, newest_config
 from perturbnet.report.standings import MOST_NAMES, OTHERS
 from perturbnet.report.strongest import FEW, MOST_CLASSES, Strongest, best_of
 from perturbnet.statistics.robustness import count_log
-from tests.support.audit.honest import Honest, MemoryLog
+from tests.support.auditing.honest import Honest, MemoryLog
 from tests.support.report.rounds import Rounds
 
 NONE = {"reject": "no_image", "score_ppb": 0, "adversarial_pixels": ""}

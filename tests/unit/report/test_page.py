@@ -30,8 +30,8 @@ from perturbnet.report.meaning import ENDINGS, EXCLUSIONS
 from perturbnet.statistics.robustness import EXCLUSIONS as REASONS
 from perturbnet.statistics.robustness import count_log
 from perturbnet.transparency.bundle import open_bundle
-from tests.support.audit.honest import Honest
-from tests.support.audit.published import OTHER_KEY, publish
+from tests.support.auditing.honest import Honest
+from tests.support.auditing.published import OTHER_KEY, publish
 from tests.support.fakes import MemorySource, VirtualClock
 from tests.support.report.pages import HOSTILE, Tags
 from tests.support.report.rounds import Rounds, publish_leaves

@@ -14,7 +14,7 @@ from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf
 from perturbnet.rounds.attempts import Reading, read_attempts
 from perturbnet.rounds.pixels import adversarial_pixels, clean_pixels
 from perturbnet.wire.images import pixel_digest
-from tests.support.audit.honest import Honest, MemoryLog, chain, live, tampered
+from tests.support.auditing.honest import Honest, MemoryLog, chain, live, tampered
 from tests.support.fakes import MemorySource
 
 

@@ -13,7 +13,7 @@ from perturbnet.rounds.attempts import Attempt, ImageAttempts
 from perturbnet.rounds.terms import Terms
 from perturbnet.statistics.robustness import ABSENT, EXCLUSIONS, Count, count_log
 from perturbnet.wire.messages import Rules
-from tests.support.audit.honest import MemoryLog, live
+from tests.support.auditing.honest import MemoryLog, live
 from tests.support.ledger.samples import plain
 
 MODEL = "ab" * 32

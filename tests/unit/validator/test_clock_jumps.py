@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, SubmissionLeaf
-from tests.support.audit.honest import live
+from tests.support.auditing.honest import live
 from tests.support.fakes import VirtualClock
 from tests.support.validator.world import World, make_world
 

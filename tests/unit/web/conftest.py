@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 from perturbnet.errors import PerturbError
 from perturbnet.overview import Overview, PublishedFeed
 from perturbnet.web import Pictures, Viewer, build_app
-from tests.support.audit.honest import Honest, live
-from tests.support.audit.published import publish_honest
+from tests.support.auditing.honest import Honest, live
+from tests.support.auditing.published import publish_honest
 from tests.support.web.asking import PORT
 
 
