@@ -9,8 +9,9 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 CODE := $(wildcard perturbnet neurons tests tools benchmarks recipes examples)
-# One process for each core; a file's tests stay in one of them, so what a file prepares is prepared once.
-SPREAD := -n $(shell nproc) --dist loadfile
+# One process for each core; a file's tests stay in one of them, so what a file prepares is prepared once. The order
+# is that of tests/conftest.py: by itself pytest-xdist begins with the files of most tests, which are the quick ones.
+SPREAD := -n $(shell nproc) --dist loadfile --no-loadscope-reorder
 # Never part of the two test targets: what reaches beyond this machine.
 FAST := not slow and not gpu and not network
 

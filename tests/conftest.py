@@ -8,7 +8,11 @@ Rules
 - `needs("nix", ...)` names programs, `gpu` a device; with words behind it, `needs("unshare -r true")`, a
   program must succeed. Where one is missing the test is not run, and the summary counts and names it with the
   reason: nothing is skipped in silence. Under pytest-xdist the reports bring this to the process that prints.
-- Unit tests run before all others: what is small fails first.
+- Unit tests run before all others: what is small fails first. Where processes of pytest-xdist share a run,
+  the workflow's and the integration tests run first instead: what takes long is begun early, so that the run
+  does not end with one process at work.
+- Where Python is told to keep no bytecode, it goes into the temporary folder: every process that a test
+  starts would else compile all that it imports.
 """
 
 from __future__ import annotations
@@ -67,6 +71,9 @@ for _name in [name for name in os.environ if name.startswith("PERTURB_") or name
 for _name in _FOREIGN:
     os.environ.pop(_name, None)
 os.environ.update(_ENVIRONMENT)
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    # Inherited by processes of pytest-xdist, which therefore share one folder.
+    os.environ["PYTHONPYCACHEPREFIX"] = str(_HOME / "bytecode")
 
 # Two shared cores make any deadline a coin toss. On CI the examples are the same every time.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -94,8 +101,14 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put unit tests first; otherwise the order stays."""
-    items.sort(key=lambda item: "unit" not in item.path.parts)
+    """Put unit tests first, or last where processes share the run; otherwise the order stays."""
+    order = ("workflow", "integration", "nix", "unit") if "PYTEST_XDIST_WORKER" in os.environ else ("unit",)
+
+    def place(item: pytest.Item) -> int:
+        folders = item.path.relative_to(item.config.rootpath).parts
+        return next((number for number, name in enumerate(order) if name in folders), len(order))
+
+    items.sort(key=place)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

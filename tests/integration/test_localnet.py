@@ -31,11 +31,11 @@ Demo = tuple[dict[str, Any], Path, str]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Demo:
-    """One run of the demo as a newcomer makes it; the tests below look at it from several sides."""
+    """One run of the demo, of half the rounds; the tests below look at it from several sides."""
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [*PERTURB, "localnet", "--keep", folder / "net", "--json", folder / "out.json", "--seed", "a demo",
-         "--set", f"PERTURB_CACHE_DIR={cache_dir}"],
+         "--rounds", "4", "--set", f"PERTURB_CACHE_DIR={cache_dir}"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -182,8 +182,13 @@ def _(patch: Patch) -> None:
 
 @removes("copies-cost-once")
 def _(patch: Patch) -> None:
-    numbers = iter(range(10**9))
-    patch.setattr(judging, "pixel_digest", lambda _pixels: str(next(numbers)))
+    numbers, read = iter(range(10**9)), receipts.read_answer
+
+    def read_apart(*things: Any) -> Any:
+        found = read(*things)
+        return found._replace(digest=str(next(numbers))) if isinstance(found, verification.Image) else found
+
+    patch.setattr(judging, "read_answer", read_apart)
 
 
 @removes("one-operator")

@@ -104,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         piece = PIECE if not isinstance(fault, Slow) else max(1, int(fault.bytes_per_s / 20))
         for start in range(0, limit, piece):
             part = body[start : min(start + piece, limit)]
+            self.hub.sent(path, len(part))  # before the client has them, and may ask how many they were
             self.wfile.write(part)
-            self.hub.sent(path, len(part))
             if isinstance(fault, Slow):
                 time.sleep(0.05)
         if isinstance(fault, Cut):

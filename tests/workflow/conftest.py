@@ -63,10 +63,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def bytecode(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, str]:
     """Compile Snakemake's thousand modules once for all runs, wherever the packages lie."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    return {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+    if "PYTHONPYCACHEPREFIX" in os.environ:
+        return {}
+    base = tmp_path_factory.getbasetemp()
+    return {"PYTHONPYCACHEPREFIX": str((base if worker_id == "master" else base.parent) / "bytecode")}
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def test_two_seeds_make_two_images_and_one_seed_one() -> None:
 def test_it_keeps_clear_of_the_ssim_gate() -> None:
     clean = standing(3, "smooth")
     clean[:, :24] = 120
-    free, _, _, _ = run(clean)
+    free, _, _, _ = run(clean, seconds=6.0)
     assert free.adversarial is not None
     wanted = (1 + ssim(clean, free.adversarial)) / 2
     gated, bank, _, _ = run(clean, seconds=6.0, min_ssim=wanted)

@@ -109,14 +109,19 @@ async def test_the_deadline_is_the_injected_clock_s() -> None:
     assert (arrival.reject, arrival.body) == (Reject.TIMEOUT, None)
     assert arrival.response_ms >= 20_500
 
-    clock = SteeredClock()
-    async with misbehaving(silence) as port:
+    clock, asked = SteeredClock(), asyncio.Event()
+
+    async def asked_in_vain(received: Received, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await silence(received, writer)
+
+    async with misbehaving(asked_in_vain) as port:
         round_ = asyncio.create_task(
             client(clock=clock).query_round(
                 [target(port)], Query.of(challenge()), deadline_s=20, on_arrival=ignore
             )
         )
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(asked.wait(), 5)
         assert not round_.done()
         clock.wake.set()
         [arrival] = await asyncio.wait_for(round_, 1)
@@ -177,12 +182,18 @@ async def test_a_store_that_fails_ends_the_round() -> None:
 
 
 async def test_a_cancelled_round_leaves_nothing_running() -> None:
-    async with misbehaving(silence) as port:
+    asked = asyncio.Event()
+
+    async def asked_in_vain(received: Received, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await silence(received, writer)
+
+    async with misbehaving(asked_in_vain) as port:
         before = asyncio.all_tasks()
         round_ = asyncio.create_task(
             client().query_round([target(port)], Query.of(challenge()), deadline_s=30, on_arrival=ignore)
         )
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(asked.wait(), 5)
         round_.cancel()
         with pytest.raises(asyncio.CancelledError):
             await round_

@@ -85,9 +85,11 @@ async def test_nonces_kept_for_too_short_a_time_are_an_error(tmp_path: Path) -> 
 
 async def test_stopping_waits_for_a_quick_answer_and_cuts_a_slow_one(tmp_path: Path) -> None:
     ended: list[str] = []
+    begun = asyncio.Event()
 
     def work(seconds: float) -> Any:
         async def handle(message: AttackChallenge) -> AttackResponse:
+            begun.set()
             try:
                 await asyncio.sleep(seconds)
             except asyncio.CancelledError:
@@ -100,7 +102,8 @@ async def test_stopping_waits_for_a_quick_answer_and_cuts_a_slow_one(tmp_path: P
     async def one(folder: Path, seconds: float) -> tuple[Awaitable[Any], float]:
         async with serving(folder, handlers=handlers(work(seconds))) as server:
             sent = asyncio.create_task(send(server.port, signed_request()))
-            await asyncio.sleep(0.1)
+            await asyncio.wait_for(begun.wait(), 5)
+            begun.clear()
             started_s = time.monotonic()
             await server.stop()
             return sent, time.monotonic() - started_s
