@@ -96,9 +96,17 @@ def test_networks_that_do_not_compile(tmp_path: Path, name: str) -> None:
     folder = write_folder(tmp_path / "in", count=1, classes=("0", "1"))
     model = write_weights(tmp_path / "w.safetensors", name)
     found = evaluate(
-        "--model", model, "--images", folder, "--out", tmp_path / "out",
-        "--clock", "virtual", "--seconds", "0.5",
-    )  # fmt: skip
+        "--model",
+        model,
+        "--images",
+        folder,
+        "--out",
+        tmp_path / "out",
+        "--clock",
+        "virtual",
+        "--seconds",
+        "0.5",
+    )
     assert not found["reproducible"]
     assert found["plan"]["engine"] == "float64-plain"
     assert (found["statistics"]["images"], found["audit"]["findings"]) == (2, [])
@@ -109,9 +117,19 @@ def test_the_reference_network_on_its_own_pictures(tmp_path: Path) -> None:
     folder = write_reference(tmp_path / "in", 3)
     weights = reference_weights()[0]
     found = evaluate(
-        "--model", weights, "--arch", "perturb_efficientnetv2_reference", "--images", folder,
-        "--clock", "virtual", "--seconds", "0.5", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "--model",
+        weights,
+        "--arch",
+        "perturb_efficientnetv2_reference",
+        "--images",
+        folder,
+        "--clock",
+        "virtual",
+        "--seconds",
+        "0.5",
+        "--out",
+        tmp_path / "out",
+    )
     assert found["reproducible"]
     assert (found["statistics"]["images"], found["statistics"]["labelled"]) == (3, 3)
     assert found["audit"]["findings"] == []

@@ -34,10 +34,25 @@ def demo(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Demo:
     """One run of the demo, of half the rounds; the tests below look at it from several sides."""
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [*PERTURB, "localnet", "--keep", folder / "net", "--json", folder / "out.json", "--seed", "a demo",
-         "--rounds", "4", "--set", f"PERTURB_CACHE_DIR={cache_dir}"],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            *PERTURB,
+            "localnet",
+            "--keep",
+            folder / "net",
+            "--json",
+            folder / "out.json",
+            "--seed",
+            "a demo",
+            "--rounds",
+            "4",
+            "--set",
+            f"PERTURB_CACHE_DIR={cache_dir}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "out.json").read_text()), folder / "net", done.stdout
 
@@ -104,8 +119,14 @@ def test_state_is_rebuilt_from_the_leaves_alone(demo: Demo) -> None:
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path, cache_dir: Path) -> None:
     """20 kills at random moments: every leaf seen stays, acknowledged receipts too; no image comes twice."""
     dice = random.Random(20)
-    plan = LocalnetPlan(tmp_path / "net", miners=3, rounds=10_000, seed="kill", cache_dir=cache_dir,
-                overrides={"PERTURB_TIMEOUT_SECONDS": "3"})  # fmt: skip
+    plan = LocalnetPlan(
+        tmp_path / "net",
+        miners=3,
+        rounds=10_000,
+        seed="kill",
+        cache_dir=cache_dir,
+        overrides={"PERTURB_TIMEOUT_SECONDS": "3"},
+    )
     seen: list[str] = []
     in_the_middle = 0
     with LocalNetwork(plan) as network:

@@ -300,8 +300,14 @@ def test_every_png_fault_has_the_code_of_the_python_walk(checked: Path, model: M
     crafted = crafted_pngs()
     expected = {name: expected_code(data) for name, data in crafted.items()}
     assert {code[4:] for code in expected.values() if code.startswith("png_")} == {
-        "signature", "header", "size", "chunk", "data", "bomb", "trailing",
-    }  # fmt: skip
+        "signature",
+        "header",
+        "size",
+        "chunk",
+        "data",
+        "bomb",
+        "trailing",
+    }
     one_each = {code: name for name, code in expected.items()}  # each valid image once: it costs a network
     names = [name for name, code in expected.items() if code.startswith("png_") or one_each[code] == name]
     files = [tmp_path / f"{number}.png" for number in range(len(names))]

@@ -67,8 +67,10 @@ def test_a_running_validator_can_be_looked_at(tmp_path: Path, cache_dir: Path) -
         connection.close()
         found = {family.name: family for family in text_string_to_metric_families(text)}
         assert found["perturb_validator_rounds"].samples[0].value >= 1
-        assert any(sample.labels == {"call": "metagraph", "le": "+Inf"} and sample.value >= 1
-                   for sample in found["perturb_validator_chain_call_seconds"].samples)  # fmt: skip
+        assert any(
+            sample.labels == {"call": "metagraph", "le": "+Inf"} and sample.value >= 1
+            for sample in found["perturb_validator_chain_call_seconds"].samples
+        )
     asyncio.run(chain.close())
     with pytest.raises(NotRunning):
         LiveFeed(port, network.state_dir).read()

@@ -75,15 +75,17 @@ class Call:
         pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in self.query)
         names = signed_headers.split(";")
         lines = [f"{name}:{' '.join(self.headers.get(name, '').split())}" for name in names]
-        return "\n".join([
-            self.method,
-            quote(self.path, safe="/-_.~"),
-            "&".join(f"{name}={value}" for name, value in pairs),
-            *lines,
-            "",
-            signed_headers,
-            self.headers.get("x-amz-content-sha256", ""),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                self.method,
+                quote(self.path, safe="/-_.~"),
+                "&".join(f"{name}={value}" for name, value in pairs),
+                *lines,
+                "",
+                signed_headers,
+                self.headers.get("x-amz-content-sha256", ""),
+            ]
+        )
 
     def signature(self, secret: str, date: str, region: str, signed_headers: str) -> str:
         """What the Authorization header must say, in hex."""

@@ -37,15 +37,24 @@ class Workflow:
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command(*arguments), env=self.environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            self.command(*arguments),
+            env=self.environment,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
         done = subprocess.run(
-            self.command(*arguments), env={**self.environment, **(environment or {})}, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280,
-        )  # fmt: skip
+            self.command(*arguments),
+            env={**self.environment, **(environment or {})},
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
         return done.returncode, done.stdout
 
 

@@ -68,11 +68,21 @@ def world(
     """A hub, and a workflow whose pins name its repositories; the tests go on with one another's cache."""
     folder = tmp_path_factory.mktemp("production")
     pins = {
-        "dataset": {"repository": DATASET, "revision": DATASET_COMMIT, "split": "train", "files": None,
-                    "rows": SHARDS * ROWS},
-        "weights": {"repository": WEIGHTS, "revision": "c8d2922", "file": "model.safetensors", "sha256": None,
-                    "size": None},
-    }  # fmt: skip
+        "dataset": {
+            "repository": DATASET,
+            "revision": DATASET_COMMIT,
+            "split": "train",
+            "files": None,
+            "rows": SHARDS * ROWS,
+        },
+        "weights": {
+            "repository": WEIGHTS,
+            "revision": "c8d2922",
+            "file": "model.safetensors",
+            "sha256": None,
+            "size": None,
+        },
+    }
     (folder / "pins.json").write_text(json.dumps(pins))
     hub = HubServer()
     hub.add("dataset", DATASET, files, commit=DATASET_COMMIT)

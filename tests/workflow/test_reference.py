@@ -98,8 +98,12 @@ def test_perturb_bootstrap_is_the_same_and_sees_at_once_that_all_is_there(refere
     workflow, _ = reference
     done = subprocess.run(
         [sys.executable, "-m", "perturbnet.cli", "bootstrap", "--profile", "reference"],
-        env=workflow.environment, check=True, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=workflow.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "nothing to do" in done.stdout
     assert FINGERPRINT.findall(done.stdout) == [read_manifest(place(workflow).manifest).digest]
 

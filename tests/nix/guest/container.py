@@ -96,8 +96,12 @@ def run_container(image: Image, folder: Path, *, within_s: float) -> Outcome:
         with console.open("wb") as stream:
             subprocess.run(
                 ["sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(group), *command],
-                check=False, timeout=within_s, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                check=False,
+                timeout=within_s,
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+            )
     finally:
         _remove(group)
     return read_outcome(results, console)

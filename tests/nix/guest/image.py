@@ -21,9 +21,19 @@ from pathlib import Path
 
 RELEASE = "bookworm"
 PACKAGES = (
-    "ca-certificates", "dbus", "iproute2", "kmod", "libnss-systemd", "linux-image-amd64", "procps", "python3",
-    "systemd", "systemd-sysv", "udev", "util-linux",
-)  # fmt: skip
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "kmod",
+    "libnss-systemd",
+    "linux-image-amd64",
+    "procps",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "util-linux",
+)
 MODULES = ("9p", "9pnet_virtio", "virtio_blk", "virtio_pci", "ext4")
 DISK_BYTES = 6 * 2**30
 BUILD_WITHIN_S = 1800

@@ -25,9 +25,17 @@ PROCESSORS = 2
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 SHIPPED = (
-    "perturbnet", "neurons", "workflow", "profiles", "config", "packaging", "Snakefile", "requirements.lock",
-    "pyproject.toml", "tests/nix/open_network.py",
-)  # fmt: skip
+    "perturbnet",
+    "neurons",
+    "workflow",
+    "profiles",
+    "config",
+    "packaging",
+    "Snakefile",
+    "requirements.lock",
+    "pyproject.toml",
+    "tests/nix/open_network.py",
+)
 
 
 @dataclass(frozen=True)

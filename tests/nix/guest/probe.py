@@ -177,7 +177,7 @@ DENIED: dict[str, Callable[[], str]] = {
     "netlink socket": lambda: open_socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "raw socket": lambda: open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
     "set-user-id file": make_setuid,
-}  # fmt: skip
+}
 ALLOWED: dict[str, Callable[[], str]] = {
     "write its state": lambda: write(os.environ["STATE_DIRECTORY"] + "/probe"),
     "write its cache": lambda: write(os.environ["CACHE_DIRECTORY"] + "/probe"),

@@ -123,8 +123,12 @@ def prepare_environment() -> None:
     (SITE / "here.pth").write_text(f"{HOME / 'code'}\n{share}\n")
     PERTURB.write_text(f"#!{PYTHON}\nfrom perturbnet.cli import main\nmain(prog_name='perturb')\n")
     PERTURB.chmod(0o755)
-    report("environment", python=run(PYTHON, "-VV"), systemd=run("systemctl", "--version").splitlines()[0],
-           kernel=os.uname().release)  # fmt: skip
+    report(
+        "environment",
+        python=run(PYTHON, "-VV"),
+        systemd=run("systemctl", "--version").splitlines()[0],
+        kernel=os.uname().release,
+    )
 
 
 def prepare_network() -> None:
@@ -181,8 +185,11 @@ def start() -> None:
     began_s = time.monotonic()
     run("systemctl", "start", f"{MINER}.service", f"{VALIDATOR}.service")
     seconds = round(time.monotonic() - began_s, 1)
-    until("what both do", lambda: all(show(unit, "StatusText")["StatusText"] for unit in (VALIDATOR, MINER)),
-          within_s=60)  # fmt: skip
+    until(
+        "what both do",
+        lambda: all(show(unit, "StatusText")["StatusText"] for unit in (VALIDATOR, MINER)),
+        within_s=60,
+    )
     report(
         "started",
         seconds=seconds,
@@ -228,13 +235,22 @@ def interrupt(unit: str, name: str, number: signal.Signals) -> None:
     if unit == VALIDATOR:
         until("another round", lambda: rounds_closed() > rounds, within_s=300)
     said = [line for line in journal(unit).splitlines() if re.search(MARKS, line)]
-    report(name, ended_after_s=round(ended_s, 1), running_after_s=round(again_s, 1), rounds_before=rounds,
-           rounds_after=rounds_closed(), restarts_before=restarts,
-           restarts=int(show(unit, "NRestarts")["NRestarts"]), said=said[-12:])  # fmt: skip
+    report(
+        name,
+        ended_after_s=round(ended_s, 1),
+        running_after_s=round(again_s, 1),
+        rounds_before=rounds,
+        rounds_after=rounds_closed(),
+        restarts_before=restarts,
+        restarts=int(show(unit, "NRestarts")["NRestarts"]),
+        said=said[-12:],
+    )
 
 
-MARKS = re.compile(r"Watchdog timeout|Killing process|code=killed|code=dumped|Failed with|Scheduled restart|"
-                   r"Resuming|cut short|Fatal Python error|No progress")  # fmt: skip
+MARKS = re.compile(
+    r"Watchdog timeout|Killing process|code=killed|code=dumped|Failed with|Scheduled restart|"
+    r"Resuming|cut short|Fatal Python error|No progress"
+)
 
 
 def probe() -> None:

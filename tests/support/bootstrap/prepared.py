@@ -30,13 +30,25 @@ def prepare(folder: Path) -> BootstrapPlan:
     """Do by hand, in one process, what the rules do; return the plan that finds it complete."""
     pins = folder / "pins.json"
     pins.write_text(
-        json.dumps({
-            "dataset": {"repository": "o/data", "revision": "1" * 40, "split": "train", "files": None,
-                        "rows": 3 * ROWS},
-            "weights": {"repository": "o/model", "revision": "2" * 40, "file": WEIGHTS, "sha256": None,
-                        "size": None},
-        })
-    )  # fmt: skip
+        json.dumps(
+            {
+                "dataset": {
+                    "repository": "o/data",
+                    "revision": "1" * 40,
+                    "split": "train",
+                    "files": None,
+                    "rows": 3 * ROWS,
+                },
+                "weights": {
+                    "repository": "o/model",
+                    "revision": "2" * 40,
+                    "file": WEIGHTS,
+                    "sha256": None,
+                    "size": None,
+                },
+            }
+        )
+    )
     plan = BootstrapPlan(Workplace(folder / "cache", "imagenet100"), pins)
     place = plan.place
     data = _put(plan, "dataset", "o/data", "1" * 40, {name: _shard(folder, name) for name in NAMES})
@@ -79,8 +91,14 @@ def _put(
         spot.blob.parent.mkdir(parents=True, exist_ok=True)
         spot.blob.write_bytes(files[file.path])
         put_link(spot, commit)
-        facts = {"path": file.path, "file": str(spot.link), "sha256": file.sha256, "size": file.size,
-                 "bytes_fetched": file.size, "milliseconds": 1200}  # fmt: skip
+        facts = {
+            "path": file.path,
+            "file": str(spot.link),
+            "sha256": file.sha256,
+            "size": file.size,
+            "bytes_fetched": file.size,
+            "milliseconds": 1200,
+        }
         write_json(plan.place.fetched(file.path), facts)
     return snapshot
 

@@ -57,8 +57,12 @@ def run_writer(folder: Path, *options: str, synchronous: str = "") -> Run:
     command = ["strace", "-f", "-qq", "-y", "-o", str(record), *options]
     writer = [sys.executable, "-B", "-c", _WRITER, str(folder), *([synchronous] if synchronous else [])]
     done = subprocess.run([*command, *writer], capture_output=True, text=True, check=False, timeout=120)
-    acks = [(int(place), int(number), digest) for place, number, digest in
-            re.findall(r"^ack (\d+) (\d+) ([0-9a-f]{64})$", done.stdout, re.MULTILINE)]  # fmt: skip
+    acks = [
+        (int(place), int(number), digest)
+        for place, number, digest in re.findall(
+            r"^ack (\d+) (\d+) ([0-9a-f]{64})$", done.stdout, re.MULTILINE
+        )
+    ]
     return Run(acks, record.read_text(errors="replace").splitlines())
 
 

@@ -92,9 +92,10 @@ def test_a_success_called_unchanged_is_named(honest: Honest) -> None:
         "score_ppb": 0,
     }
     same = [
-        at for at in honest.receipts()
+        at
+        for at in honest.receipts()
         if honest.leaves()[at].adversarial_pixels == leaf.adversarial_pixels  # type: ignore[attr-defined]
-    ]  # fmt: skip
+    ]
     leaves = honest.leaves()
     for at in same:
         leaves[at] = structs.replace(leaves[at], **lie)

@@ -69,8 +69,14 @@ def test_a_file_that_changes_while_it_is_read_is_refused(file: Path, monkeypatch
 def test_it_is_read_back_and_anything_else_is_refused(file: Path) -> None:
     seen = witness_file(file)
     assert read_witness(seen.to_json(), "here") == seen
-    broken: list[object] = [None, [], {}, {**seen.to_json(), "size": "9"}, {**seen.to_json(), "inode": True},
-                            {**seen.to_json(), "more": 1}]  # fmt: skip
+    broken: list[object] = [
+        None,
+        [],
+        {},
+        {**seen.to_json(), "size": "9"},
+        {**seen.to_json(), "inode": True},
+        {**seen.to_json(), "more": 1},
+    ]
     for stated in broken:
         with pytest.raises(ArtifactError, match="here"):
             read_witness(stated, "here")

@@ -228,9 +228,12 @@ class TestKilled:
         kept = part.stat().st_size
         assert kept < self.SIZE
         for number in range(4):
-            assert "there already" in perturb(
-                world, "data", "fetch", "--list", str(listing), "--file", shard_name(number)
-            ).output  # fmt: skip
+            assert (
+                "there already"
+                in perturb(
+                    world, "data", "fetch", "--list", str(listing), "--file", shard_name(number)
+                ).output
+            )
         code, output = ended(start(world.hub, cache, *words))
         assert code == 0, output
         stated = read_json(report)

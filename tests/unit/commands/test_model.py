@@ -29,9 +29,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(2):
         (folder / f"{number}.png").write_bytes(encode_png(noise(number, 50, 70)))
     done = perturb(
-        "compile", "--profile", "reference", "--weights", str(folder / "weights.safetensors"),
-        "--out", str(folder / "small.model"), "--json", str(folder / "compiled.json"),
-    )  # fmt: skip
+        "compile",
+        "--profile",
+        "reference",
+        "--weights",
+        str(folder / "weights.safetensors"),
+        "--out",
+        str(folder / "small.model"),
+        "--json",
+        str(folder / "compiled.json"),
+    )
     assert done.exit_code == 0, done.output
     return folder
 

@@ -20,8 +20,12 @@ from tools import units as tool
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = read_source(ROOT / "packaging" / "service.json")
 ROLES = tuple(SOURCE["roles"])
-VARIANTS = [(role, cuda) for role, entry in SOURCE["roles"].items() for cuda in (False, True)
-            if entry["cuda"] or not cuda]  # fmt: skip
+VARIANTS = [
+    (role, cuda)
+    for role, entry in SOURCE["roles"].items()
+    for cuda in (False, True)
+    if entry["cuda"] or not cuda
+]
 EXPOSURE_BELOW = {False: 1.5, True: 2.0}  # by cuda; data-and-nix.md
 
 
@@ -167,7 +171,10 @@ def test_their_exposure_is_low(tmp_path: Path) -> None:
     for path in _written(tmp_path):
         done = subprocess.run(
             ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)],
-            capture_output=True, text=True, check=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
         (level,) = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
         assert float(level) < EXPOSURE_BELOW["cuda" in path.name], path.name

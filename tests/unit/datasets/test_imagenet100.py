@@ -98,8 +98,11 @@ def test_a_bomb_is_unreadable(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_identity(hub: Path) -> None:
     identity = reopen(hub).identity
     assert (identity.repository, identity.revision, identity.split, identity.rows) == (
-        "clane9/imagenet-100", REVISION, "train", 7,
-    )  # fmt: skip
+        "clane9/imagenet-100",
+        REVISION,
+        "train",
+        7,
+    )
     assert identity.fingerprint == reopen(hub).identity.fingerprint
 
 

@@ -113,8 +113,15 @@ def test_shares_of_nothing_are_not_drawn() -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0, "0 %"), (1, "100 %"), (0.0625, "6.3 %"), (0.001, "0.10 %"), (0.9999, "99.99 %"),
-     (0.31, "31.0 %"), (0.9375, "93.8 %")],
-)  # fmt: skip
+    [
+        (0, "0 %"),
+        (1, "100 %"),
+        (0.0625, "6.3 %"),
+        (0.001, "0.10 %"),
+        (0.9999, "99.99 %"),
+        (0.31, "31.0 %"),
+        (0.9375, "93.8 %"),
+    ],
+)
 def test_shares_as_people_read_them(value: float, written: str) -> None:
     assert percent(value) == written

@@ -169,8 +169,9 @@ def test_the_best_of_each_class_come_first_and_each_image_once(rounds: Rounds) -
     strongest = Strongest()
     told = [("a", 0, 500), ("a", 0, 900), ("a", 1, 800), ("b", 2, 600), ("b", 3, 700), ("a", 0, 100)]
     for number, (label, row, score) in enumerate(told):
-        made = rounds.make({"score_ppb": score * 10**6}, NONE, row=row, number=number,
-                           true_label=label, source_label=label)  # fmt: skip
+        made = rounds.make(
+            {"score_ppb": score * 10**6}, NONE, row=row, number=number, true_label=label, source_label=label
+        )
         example = best_of(made)
         assert example is not None
         strongest.add(example)
@@ -187,8 +188,15 @@ def test_the_best_of_each_class_come_first_and_each_image_once(rounds: Rounds) -
 def test_images_that_the_model_named_wrong_come_after_the_others(rounds: Rounds) -> None:
     strongest = Strongest()
     for number, (source, score) in enumerate([("wrong", 990), ("star", 400), ("", 300)]):
-        example = best_of(rounds.make({"score_ppb": score * 10**6}, row=number, number=number,
-                                      true_label="star", source_label=source))  # fmt: skip
+        example = best_of(
+            rounds.make(
+                {"score_ppb": score * 10**6},
+                row=number,
+                number=number,
+                true_label="star",
+                source_label=source,
+            )
+        )
         assert example is not None
         strongest.add(example)
     assert [one.score_ppb // 10**6 for one in strongest.best()] == [400, 300, 990]

@@ -54,8 +54,12 @@ def page(report: Report) -> str:
 
 def test_it_asks_for_nothing_and_runs_nothing(page: str) -> None:
     tags = Tags(page)
-    addresses = [value for _, found in tags.found for name, value in found.items()
-                 if name in {"src", "href", "action", "data", "srcset", "poster"}]  # fmt: skip
+    addresses = [
+        value
+        for _, found in tags.found
+        for name, value in found.items()
+        if name in {"src", "href", "action", "data", "srcset", "poster"}
+    ]
     assert addresses
     assert all(address and address.startswith("data:") for address in addresses)
     assert not tags.of("script")
@@ -64,8 +68,11 @@ def test_it_asks_for_nothing_and_runs_nothing(page: str) -> None:
 
 
 def test_its_policy_allows_its_own_style_and_no_other(page: str) -> None:
-    [policy] = [str(found["content"]) for found in Tags(page).of("meta")
-                if found.get("http-equiv") == "Content-Security-Policy"]  # fmt: skip
+    [policy] = [
+        str(found["content"])
+        for found in Tags(page).of("meta")
+        if found.get("http-equiv") == "Content-Security-Policy"
+    ]
     style = page.split("<style>", 1)[1].split("</style>", 1)[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert "default-src 'none'" in policy

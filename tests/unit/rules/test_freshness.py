@@ -32,8 +32,10 @@ def test_freshness_stays_in_its_ranges(seed: bytes, height: int, width: int) -> 
     assert seed.hex() == drawn.seed
     for side, scaled in ((height, drawn.scaled_height), (width, drawn.scaled_width)):
         assert any(max(1, side * scale // 1000) == scaled for scale in range(800, 1001))
-    for cut, side in ((drawn.scaled_height - drawn.height, drawn.scaled_height),
-                      (drawn.scaled_width - drawn.width, drawn.scaled_width)):  # fmt: skip
+    for cut, side in (
+        (drawn.scaled_height - drawn.height, drawn.scaled_height),
+        (drawn.scaled_width - drawn.width, drawn.scaled_width),
+    ):
         assert side // 10 <= cut <= side // 4
     assert Freshness.from_leaf(drawn.to_leaf()) == drawn
 

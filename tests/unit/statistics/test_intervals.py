@@ -97,8 +97,12 @@ def test_levels_that_cannot_be_refused(level: str) -> None:
 
 def test_shares_are_rounded_to_the_nearest() -> None:
     assert [share(*count) for count in ((0, 0), (1, 3), (2, 3), (1, 2 * GRID), (1, 1))] == [
-        "", "0.333333", "0.666667", "0.000001", "1.000000",
-    ]  # fmt: skip
+        "",
+        "0.333333",
+        "0.666667",
+        "0.000001",
+        "1.000000",
+    ]
 
 
 def holds(found: Interval, truth: float) -> bool:

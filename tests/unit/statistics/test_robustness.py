@@ -25,8 +25,14 @@ def a_round(row: int, *codes: str, truth: str = "cat", block: int = 7, model: st
     for uid, code in enumerate(codes):
         reject, _, linf = code.partition(":")
         pixels = "cd" * 32 if reject in ("ok", "label_unchanged") else ""
-        leaf = plain(ReceiptLeaf, uid=uid, hotkey=f"k{uid}", reject=reject, linf_u8=int(linf or -1),
-                     adversarial_pixels=pixels)  # fmt: skip
+        leaf = plain(
+            ReceiptLeaf,
+            uid=uid,
+            hotkey=f"k{uid}",
+            reject=reject,
+            linf_u8=int(linf or -1),
+            adversarial_pixels=pixels,
+        )
         receipts.append(Attempt(100 + uid, "", leaf))
     challenge = plain(ChallengeLeaf, row=row, block=block, true_label="cat", source_label=truth)
     config = plain(ConfigLeaf, model_digest=model, fingerprint="f")

@@ -102,7 +102,9 @@ def test_blobs_go_together_and_the_rest_in_order(log: SignedLog, s3: S3Server, b
     assert shown(s3) == 660
 
 
-@pytest.mark.parametrize("fault", [Refuse(503, "SlowDown"), Refuse(500, "InternalError"), Cut(done=False), Cut(done=True)])  # fmt: skip  # noqa: E501
+@pytest.mark.parametrize(
+    "fault", [Refuse(503, "SlowDown"), Refuse(500, "InternalError"), Cut(done=False), Cut(done=True)]
+)
 def test_what_passes_is_tried_again(log: SignedLog, s3: S3Server, bucket: Bucket, fault: Fault) -> None:
     for name in ("checkpoint", "tile/0/000", "tile/entries/000"):
         s3.fault("PUT", f"a/log/{name}", fault, times=2)
@@ -188,25 +190,33 @@ Setup = Callable[[S3Server, pytest.MonkeyPatch], object]
 _REFUSED: dict[str, tuple[Setup, str, str]] = {
     "no such bucket": (lambda s3, _: setattr(s3, "bucket", "x"), "404 NoSuchBucket", "create the bucket"),
     "wrong key": (
-        lambda _, env: env.setenv("AWS_ACCESS_KEY_ID", "AKID2"), "403 InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"
+        lambda _, env: env.setenv("AWS_ACCESS_KEY_ID", "AKID2"),
+        "403 InvalidAccessKeyId",
+        "AWS_ACCESS_KEY_ID",
     ),
     "wrong secret": (
-        lambda _, env: env.setenv("AWS_SECRET_ACCESS_KEY", "hidden"), "403 SignatureDoes", "AWS_SECRET"
+        lambda _, env: env.setenv("AWS_SECRET_ACCESS_KEY", "hidden"),
+        "403 SignatureDoes",
+        "AWS_SECRET",
     ),
-    "expired token": (
-        lambda s3, _: setattr(s3, "token", "hidden"), "400 InvalidToken", "AWS_SESSION_TOKEN"
-    ),
+    "expired token": (lambda s3, _: setattr(s3, "token", "hidden"), "400 InvalidToken", "AWS_SESSION_TOKEN"),
     "wrong region": (
-        lambda _, env: env.setenv("AWS_REGION", "eu-west-9"), "400 AuthorizationHeaderMalformed", "AWS_REGION"
+        lambda _, env: env.setenv("AWS_REGION", "eu-west-9"),
+        "400 AuthorizationHeaderMalformed",
+        "AWS_REGION",
     ),
     "no TLS": (lambda _, env: env.delenv("AWS_ALLOW_HTTP"), "no https:// address", "AWS_ALLOW_HTTP"),
     "half a key": (
-        lambda _, env: env.delenv("AWS_SECRET_ACCESS_KEY"), "Missing SecretAccessKey", "AWS_SECRET_ACCESS_KEY"
+        lambda _, env: env.delenv("AWS_SECRET_ACCESS_KEY"),
+        "Missing SecretAccessKey",
+        "AWS_SECRET_ACCESS_KEY",
     ),
     "nobody there": (
-        lambda _, env: env.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), "be read: .*tried 6 times", ""
+        lambda _, env: env.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        "be read: .*tried 6 times",
+        "",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", _REFUSED)
@@ -251,10 +261,18 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "s3://", "s3:///log", "s3://ab", "s3://Logs", "s3://logs/../x", "s3://logs//x", "s3://logs/x?y=z",
-        "s3://key:secret@logs/x", "s3://logs/a b", "s3://logs/é",
+        "s3://",
+        "s3:///log",
+        "s3://ab",
+        "s3://Logs",
+        "s3://logs/../x",
+        "s3://logs//x",
+        "s3://logs/x?y=z",
+        "s3://key:secret@logs/x",
+        "s3://logs/a b",
+        "s3://logs/é",
     ],
-)  # fmt: skip
+)
 def test_places_that_are_none(place: str) -> None:
     with pytest.raises(BundleError, match="no place in a bucket"):
         open_target(place)

@@ -245,17 +245,23 @@ def test_addresses_that_are_none(url: str) -> None:
 
 
 _ANSWERS = {
-    "redirect": (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\n\r\n", BundleMissing, "status 302 http://10"),
+    "redirect": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\n\r\n",
+        BundleMissing,
+        "status 302 http://10",
+    ),
     "endless": (b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 10_000, BundleError, "more than the 4096 bytes"),
     "announced too long": (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", BundleError, "99999 bytes; at most 4096"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
+        BundleError,
+        "99999 bytes; at most 4096",
     ),
     "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc", BundleMissing, "fetched|cut off"),
     "nothing": (b"", BundleMissing, "cannot be fetched"),
     "no HTTP": (b"SSH-2.0-OpenSSH\r\n\r\n", BundleMissing, "cannot be fetched"),
     "encoded": (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\nabc", BundleError, "nobody asked for"),
     "not gzip": (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nabc", BundleError, "does not inflate"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", _ANSWERS)

@@ -72,8 +72,12 @@ def test_remembered_across_kill_9(path: Path) -> None:
     root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", code, path],
-        capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     store = NonceStore(path)
     assert not any(store.check_and_store("a", int(done.stdout) + i) for i in range(50))

@@ -250,8 +250,12 @@ async def test_acknowledgements_are_sent_once_and_best_effort(tmp_path: Path) ->
         )
         assert time.monotonic() - started_s < 1.5
     assert [(delivery.uid, delivery.delivered) for delivery in deliveries] == [
-        (0, True), (1, False), (2, False), (3, False), (4, False),
-    ]  # fmt: skip
+        (0, True),
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, False),
+    ]
     assert deliveries[0].hotkey == MINER.ss58_address
     assert "in time" in deliveries[1].detail
     assert "offline" in deliveries[2].detail

@@ -65,9 +65,14 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
 async def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
     store = NonceStore(tmp_path / "nonces.sqlite")
     server = Server(
-        keypair=MINER, netuid=NETUID, permits=MetagraphPermits(Metagraph), nonces=store,
-        handlers=Seen().handlers(), host="192.0.2.1", port=8091,
-    )  # fmt: skip
+        keypair=MINER,
+        netuid=NETUID,
+        permits=MetagraphPermits(Metagraph),
+        nonces=store,
+        handlers=Seen().handlers(),
+        host="192.0.2.1",
+        port=8091,
+    )
     with pytest.raises(TransportError, match=r"192\.0\.2\.1"):
         await server.start()
     store.close()
@@ -77,9 +82,12 @@ async def test_nonces_kept_for_too_short_a_time_are_an_error(tmp_path: Path) -> 
     store = NonceStore(tmp_path / "nonces.sqlite", retention_s=30)
     with pytest.raises(ValueError, match="35"):
         Server(
-            keypair=MINER, netuid=NETUID, permits=MetagraphPermits(Metagraph), nonces=store,
+            keypair=MINER,
+            netuid=NETUID,
+            permits=MetagraphPermits(Metagraph),
+            nonces=store,
             handlers=Seen().handlers(),
-        )  # fmt: skip
+        )
     store.close()
 
 

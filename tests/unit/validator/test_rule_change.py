@@ -20,8 +20,13 @@ from tests.support.validator.weights import set_weights
 from tests.support.validator.world import World, make_world
 
 BEGINS = 50
-NEWER = {"PERTURB_RULES_VERSION": "2", "PERTURB_MIN_SSIM": "0.99", "PERTURB_K_MINERS": "2",
-         "PERTURB_DUPLICATES": "split", "PERTURB_CHALLENGE_AUGMENT": "false"}  # fmt: skip
+NEWER = {
+    "PERTURB_RULES_VERSION": "2",
+    "PERTURB_MIN_SSIM": "0.99",
+    "PERTURB_K_MINERS": "2",
+    "PERTURB_DUPLICATES": "split",
+    "PERTURB_CHALLENGE_AUGMENT": "false",
+}
 
 
 def policy_of(world: World, **changed: str) -> tuple[RoundPolicy, RulesLeaf]:

@@ -87,7 +87,8 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "padding by name": (set_on("conv_head", padding="same"), "symmetric"),
     "much padding": (replace_module("conv_stem", lambda _: nn.Conv2d(3, 8, 3, 2, 2)), "within its kernel"),
     "reflected": (
-        replace_module("conv_stem", lambda _: nn.Conv2d(3, 8, 3, 2, 1, padding_mode="reflect")), "zeros",
+        replace_module("conv_stem", lambda _: nn.Conv2d(3, 8, 3, 2, 1, padding_mode="reflect")),
+        "zeros",
     ),
     "groups": (set_on("blocks.0.0.conv", groups=2), "depthwise"),
     "grey": (replace_module("conv_stem", lambda _: nn.Conv2d(1, 8, 3, 2, 1)), "RGB"),
@@ -95,7 +96,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "head": (replace_module("classifier", lambda _: nn.Identity()), "one matrix"),
     "pool": (set_on("global_pool", pool_type="max"), "mean over positions"),
     "no head": (replace_module("conv_head", lambda _: nn.Identity()), "plain convolution"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -191,8 +192,11 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found == digest == hashlib.sha256(artefact.encode()).hexdigest()
     assert again.encode() == artefact.encode()
     assert (again.steps, again.labels, again.name, again.size) == (
-        artefact.steps, artefact.labels, artefact.name, artefact.size,
-    )  # fmt: skip
+        artefact.steps,
+        artefact.labels,
+        artefact.name,
+        artefact.size,
+    )
 
 
 COMPILE = """

@@ -186,8 +186,10 @@ def test_pooling_too_many_positions(artefact: Artefact) -> None:
     side = 2**15
     pools = [n for n, step in enumerate(artefact.steps) if step.op in {2, 3}]
     for number in pools:
-        steps = [replace(s, height=side, width=side, out_height=side, out_width=side, kernel=1, stride=1)
-                 for s in artefact.steps[number:]]  # fmt: skip
+        steps = [
+            replace(s, height=side, width=side, out_height=side, out_width=side, kernel=1, stride=1)
+            for s in artefact.steps[number:]
+        ]
         with pytest.raises(ModelError):
             obligations._prove_step(artefact, steps[0], artefact.steps[number].cin, "step")
 

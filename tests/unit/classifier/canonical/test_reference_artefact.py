@@ -31,8 +31,10 @@ def test_every_sum_is_within_its_budget(tmp_path: Path) -> None:
 
 def test_both_engines_open_and_agree(tmp_path: Path) -> None:
     """Opening is a self-test against the pinned logits; then rendered pictures and hostile ones."""
-    first, second = (open_engine("reference", cache_dir=tmp_path, device="cpu", kind=kind)
-                     for kind in ("float64", "integer"))  # fmt: skip
+    first, second = (
+        open_engine("reference", cache_dir=tmp_path, device="cpu", kind=kind)
+        for kind in ("float64", "integer")
+    )
     assert digest_golden(first) == list(find_artefact("reference", tmp_path)[1].golden)
     photographs = load_photographs()
     images = [render("test", row, photographs)[0] for row in range(4)] + list(hostile_images().values())
