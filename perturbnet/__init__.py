@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perturbnet.version import __version__
+
 if TYPE_CHECKING:
     from perturbnet.adversarial_dataset.loading import AdversarialSet, load_adversarial
     from perturbnet.api.attacking import AttackOutcome, attack
@@ -54,7 +56,6 @@ __all__ = [
     "score",
     "verify",
 ]
-__version__ = "0.1.0"
 
 _HOMES = {
     "AdversarialSet": "adversarial_dataset.loading",

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from perturbnet import __version__
 from perturbnet.commands.attack import attack
 from perturbnet.commands.audit import audit
 from perturbnet.commands.bench_attacks import bench
@@ -36,6 +35,7 @@ from perturbnet.commands.status import status
 from perturbnet.commands.unit import unit
 from perturbnet.commands.web import web
 from perturbnet.errors import PerturbError
+from perturbnet.version import __version__
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -22,7 +22,6 @@ _LONGEST = 200
 
 _LOAD = {
     Mode.DELTA: """```python
-import perturbnet
 
 for clean, adversarial, label in perturbnet.load_adversarial("this folder", source="{profile}"):
     ...  # uint8 (H, W, 3), uint8 (H, W, 3), the model's class of the clean image

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from perturbnet import __version__
 from perturbnet.adversarial_dataset.layout import WORK_FOLDER
 from perturbnet.adversarial_dataset.licences import licence_of
 from perturbnet.adversarial_dataset.manifest import (
@@ -24,6 +23,7 @@ from perturbnet.adversarial_dataset.manifest import (
 from perturbnet.adversarial_dataset.plan import ExportPlan, Range
 from perturbnet.errors import OutputError
 from perturbnet.ledger.leaves import ConfigLeaf
+from perturbnet.version import __version__
 
 _WITH = ("pyarrow", "datasets", "pillow")
 

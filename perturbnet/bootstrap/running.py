@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import perturbnet
 from perturbnet.bootstrap.plan import BootstrapPlan, is_complete
 from perturbnet.bootstrap.progress import BootstrapStatus, take_standing
-from perturbnet.errors import ArtifactError, ArtifactMissing
+from perturbnet.errors import ArtifactError
+from perturbnet.runtime.shipped import require_shipped
 
 _POLL_S = 0.2
 _SAID = "perturb: "
@@ -31,12 +31,7 @@ def find_snakefile() -> Path:
         ArtifactMissing: there is none; the hint says where it was looked for.
 
     """
-    places = [Path(perturbnet.__file__).parent.parent, Path(sys.prefix) / "share" / "perturb"]
-    for place in places:
-        if (place / "Snakefile").is_file():
-            return place / "Snakefile"
-    looked = ", ".join(map(str, places))
-    raise ArtifactMissing("this installation has no Snakefile", hint=f"It was looked for in {looked}.")
+    return require_shipped("Snakefile", "Snakefile")
 
 
 def command_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from perturbnet import __version__
 from perturbnet.certificate.envelope import (
     STATEMENT_TYPE,
     Certificate,
@@ -25,6 +24,7 @@ from perturbnet.runtime.progress import Progress
 from perturbnet.statistics.intervals import LEVEL
 from perturbnet.transparency.bundle import Bundle
 from perturbnet.transparency.notes import SigningKey
+from perturbnet.version import __version__
 
 
 def issue_certificate(  # noqa: PLR0913 - what a certificate depends on

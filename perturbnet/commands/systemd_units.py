@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import perturbnet
-from perturbnet.errors import ArtifactMissing, ConfigError
+from perturbnet.errors import ConfigError
+from perturbnet.runtime.shipped import require_shipped
 
 SOURCE = Path("packaging") / "service.json"
 CONFIG_FOLDER = "/etc/perturb"
@@ -50,12 +49,7 @@ def find_source() -> Path:
         ArtifactMissing: there is none; the hint says where it was looked for.
 
     """
-    places = [Path(perturbnet.__file__).parent.parent, Path(sys.prefix) / "share" / "perturb"]
-    for place in places:
-        if (place / SOURCE).is_file():
-            return place / SOURCE
-    looked = ", ".join(map(str, places))
-    raise ArtifactMissing("this installation has no source of units", hint=f"It was looked for in {looked}.")
+    return require_shipped(SOURCE, "source of units")
 
 
 def read_source(file: Path | None = None) -> dict[str, Any]:

@@ -30,8 +30,8 @@ import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from perturbnet import __version__
 from perturbnet.errors import ConfigError, HubRefused, HubUnavailable
+from perturbnet.version import __version__
 
 CONNECT_S = 15.0
 READ_S = 30.0

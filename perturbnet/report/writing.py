@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from perturbnet import __version__
 from perturbnet.certificate.envelope import Certificate
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import OutputError
@@ -21,6 +20,7 @@ from perturbnet.runtime.artifacts import write_durably
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.progress import Progress
 from perturbnet.transparency.bundle import Bundle
+from perturbnet.version import __version__
 
 PICTURES = 8
 NO_SOURCE = "The data set is not on this machine: perturb bootstrap prepares it."

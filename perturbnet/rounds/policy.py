@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from perturbnet import __version__
 from perturbnet.classifier.environment import describe_environment
 from perturbnet.config import Settings
 from perturbnet.datasets import SourceIdentity
@@ -16,6 +15,7 @@ from perturbnet.ledger.leaves import ConfigLeaf, RulesLeaf
 from perturbnet.rules.classification import Engine
 from perturbnet.rules.freshness import FRESHNESS_FORM
 from perturbnet.rules.selection import SelectionRules
+from perturbnet.version import __version__
 from perturbnet.wire.messages import Rules
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-import perturbnet
 from perturbnet.errors import ArtifactMissing
+from perturbnet.runtime.shipped import find_shipped
 from perturbnet.wire import canonical_json
 from perturbnet.wire.digests import sha256_hex
 
@@ -117,10 +117,7 @@ def digest_files(package: Distribution) -> str:
 
 def find_lock() -> Path | None:
     """The lock that lies beside the program: in a checkout, or under `share/perturb` of an installation."""
-    for place in (Path(perturbnet.__file__).parent.parent, Path(sys.prefix) / "share" / "perturb"):
-        if (place / LOCK_FILE).is_file():
-            return place / LOCK_FILE
-    return None
+    return find_shipped(LOCK_FILE)
 
 
 def compare_lock(lock: str, installed: Mapping[str, str]) -> dict[str, tuple[str, str | None]]:

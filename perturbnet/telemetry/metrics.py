@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
-from perturbnet import __version__
+from perturbnet.version import __version__
 
 
 def new_registry(role: str) -> CollectorRegistry:

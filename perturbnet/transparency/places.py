@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from perturbnet import __version__
 from perturbnet.errors import BundleError, BundleMissing, LedgerError
 from perturbnet.runtime.artifacts import write_durably
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.runtime.folders import make_folder, sync_folder
+from perturbnet.version import __version__
 
 FILE_TIMEOUT_S = 60.0
 _CHUNK = 1 << 16

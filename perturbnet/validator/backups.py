@@ -34,7 +34,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from perturbnet import __version__
 from perturbnet.datasets import SourceIdentity
 from perturbnet.errors import DigestMismatch, LedgerCorrupt, LedgerError, PerturbError
 from perturbnet.ledger import LedgerStore
@@ -45,6 +44,7 @@ from perturbnet.runtime.clock import Clock
 from perturbnet.runtime.folders import sync_folder
 from perturbnet.runtime.progress import Stages
 from perturbnet.validator.state_check import StateCheck, check_state
+from perturbnet.version import __version__
 
 BACKUP_FILE = "backup.json"
 BACKUP_PATH = "/backup"  # on loopback

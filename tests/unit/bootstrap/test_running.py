@@ -60,7 +60,7 @@ def test_it_runs_the_rules_beside_the_package_in_a_folder_of_the_cache(
 def test_an_installation_without_the_workflow_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("perturbnet.__file__", str(tmp_path / "perturbnet" / "__init__.py"))
+    monkeypatch.setattr("perturbnet.version.__file__", str(tmp_path / "perturbnet" / "__init__.py"))
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     with pytest.raises(ArtifactMissing, match="no Snakefile"):
         find_snakefile()
