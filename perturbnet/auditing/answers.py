@@ -4,9 +4,10 @@ The receipts are written by the validator's own code (`perturbnet.rounds.receipt
 what each miner changed. Without a model, the engine is the record itself (`RecordedEngine`): labels and
 logits are taken as they stand, and everything else must follow from them. With one, they are recomputed too.
 
-Attested, because only the validator was there: response times; an answer of which no pixels came (time-outs,
-refused connections, malformed bodies), by its code. Such a miner has the validator's signed acknowledgement
-and its own body, see `acknowledged`.
+A code from check 4 on without pixels is a finding, for only pixels can earn it; `not_serving` and
+`address_refused` follow from the metagraph leaf. Attested, because only the validator was there: response
+times, and the other codes of answers of which no pixels came (time-outs, refused connections, malformed
+bodies). Such a miner has the validator's signed acknowledgement and its own body, see `acknowledged`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from msgspec import structs
 from perturbnet.auditing.challenges import check_image, check_view, read_ranges
 from perturbnet.auditing.findings import AuditReport, AuditStep, Finding
 from perturbnet.datasets import SourceImage
-from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Reject
+from perturbnet.errors import BundleMissing, DatasetError, LedgerCorrupt, PerturbError, Refused, Reject
 from perturbnet.ledger import ArrivalRow, Entry, OpenRound
 from perturbnet.ledger.leaves import ChallengeLeaf, ReceiptLeaf, RulesLeaf
 from perturbnet.rounds.logged import Contexts, Log, LoggedRound
@@ -29,8 +30,10 @@ from perturbnet.rounds.terms import Terms
 from perturbnet.rules.classification import Classification, Engine
 from perturbnet.rules.freshness import FreshnessRanges
 from perturbnet.rules.verification import NOT_REACHED, Image, Verdict, Verification, signature_holds
+from perturbnet.wire.addresses import check_address
 from perturbnet.wire.deltas import apply_delta
 from perturbnet.wire.images import Pixels, pixel_digest
+from perturbnet.wire.target import Target
 
 LABEL_FIELDS = frozenset(
     {
@@ -43,6 +46,20 @@ LABEL_FIELDS = frozenset(
         "saturated",
     }
 )
+# Checks 4 to 8: an answer under these codes has pixels, or it could not have been given them.
+FROM_PIXELS = frozenset(
+    {
+        Reject.LINF_LOW,
+        Reject.LINF_HIGH,
+        Reject.SSIM_LOW,
+        Reject.PSNR_LOW,
+        Reject.CLEAN_MISLABELLED,
+        Reject.LABEL_UNCHANGED,
+        Reject.INDETERMINATE,
+    }
+)
+# The metagraph leaf decides these, before anybody is asked.
+FROM_ADDRESS = frozenset({Reject.NOT_SERVING, Reject.ADDRESS_REFUSED})
 # An answer under these codes may have come without a signature that holds.
 UNSIGNED = frozenset(
     {
@@ -97,6 +114,7 @@ class RoundCheck:
     read_row: Callable[[int], SourceImage]
     engine: Engine | None = None
     chosen: AbstractSet[int] | None = None  # positions of receipts to recompute; None for all
+    local: bool = False  # a network on one machine, where private addresses are dialled
     report: AuditReport = field(default_factory=AuditReport)
     _contexts: Contexts = field(init=False)
 
@@ -187,11 +205,11 @@ class RoundCheck:
         leaf = entry.leaf
         if not isinstance(leaf, ReceiptLeaf):  # read_rounds collects nothing else
             raise LedgerCorrupt(f"leaf {entry.position} is a {leaf.kind} leaf, expected a receipt")
-        hotkeys = {target.uid: target.hotkey for target in terms.targets}
+        target = next((target for target in terms.targets if target.uid == leaf.uid), None)
         row = ArrivalRow(
             challenge=opened.position,
             uid=leaf.uid,
-            hotkey=hotkeys.get(leaf.uid, ""),
+            hotkey=target.hotkey if target else "",
             reject=Reject.OK.value if leaf.adversarial_pixels else leaf.reject,
             body=leaf.body,
             nonce=leaf.nonce,
@@ -199,7 +217,7 @@ class RoundCheck:
             response_ms=leaf.response_ms,
         )
         if not leaf.adversarial_pixels:
-            return row, self._without_pixels(entry.position, leaf)
+            return row, self._without_pixels(entry.position, leaf, target)
         return row, self._with_pixels(entry.position, leaf, clean)
 
     def _with_pixels(self, position: int, leaf: ReceiptLeaf, clean: Pixels) -> Image | Verdict:
@@ -219,15 +237,32 @@ class RoundCheck:
         self.report.checked["receipts recomputed"] += 1
         return Image.of(pixels, _signed_pixels(leaf))
 
-    def _without_pixels(self, position: int, leaf: ReceiptLeaf) -> Verdict:
-        """An answer of which no pixels came: the code is the validator's word; the rest must be empty."""
+    def _without_pixels(self, position: int, leaf: ReceiptLeaf, target: Target | None) -> Verdict:
+        """An answer of which no pixels came: its code, where something else than the record decides it."""
         signed = _signed_pixels(leaf)
         if leaf.reject == Reject.OK or leaf.reject not in set(Reject):
             wanted = "a code for an answer without pixels"
             self._find(AuditStep.ANSWERS, position, "reject", wanted, leaf.reject)
             return Verdict(Reject.INTERRUPTED, signed_pixels=signed)
-        self.report.attested[f"no image: {leaf.reject}"] += 1
-        return Verdict(Reject(leaf.reject), signed_pixels=signed)
+        reject = Reject(leaf.reject)
+        if reject in FROM_PIXELS:
+            wanted = f"the answer that was found {reject.value}"
+            self._find(AuditStep.ANSWERS, position, "adversarial_pixels", wanted, "none")
+        elif reject in FROM_ADDRESS and target is not None:
+            self._check_announced(position, reject, target)
+        else:
+            self.report.attested[f"no image: {leaf.reject}"] += 1
+        return Verdict(reject, signed_pixels=signed)
+
+    def _check_announced(self, position: int, reject: Reject, target: Target) -> None:
+        """Whether a miner was not asked because of what it announces, as the metagraph leaf has it."""
+        try:
+            shown = check_address(target.host, target.port, allow_private=self.local).authority
+        except Refused as refused:
+            shown = refused.reject.value
+        if shown != reject.value:
+            self._find(AuditStep.ANSWERS, position, "reject", f"what follows from {shown}", reject.value)
+        self.report.checked["codes that follow from the metagraph"] += 1
 
     def _check_clean(self, opened: OpenRound, clean: Classification) -> None:
         """Step 8 for the challenge itself."""

@@ -17,7 +17,7 @@ from perturbnet.auditing.heads import check_anchors, check_authority, check_sign
 from perturbnet.auditing.history import Expected, History
 from perturbnet.datasets import ImageSource
 from perturbnet.errors import DatasetError, LedgerError, RowUnreadable
-from perturbnet.ledger.leaves import ReceiptLeaf
+from perturbnet.ledger.leaves import GenesisLeaf, ReceiptLeaf
 from perturbnet.rounds.logged import Log, read_rounds
 from perturbnet.rules.classification import Engine
 from perturbnet.runtime.progress import Stages
@@ -100,7 +100,7 @@ class Audit:
             return
         try:
             check = RoundCheck(self.log, self.means.source.read, self.means.engine, self._draw_sample())
-            check.report = self.report
+            check.report, check.local = self.report, self._is_local()
             for logged in read_rounds(self.log.entries(start, self.scope.size), stop=stop):
                 check.check(logged)
                 self.progress("rounds", min(logged.opened.position + 1, stop) - start, stop - start)
@@ -109,6 +109,11 @@ class Audit:
             self._unreadable(WHOLE_LOG, error)
         if self.means.engine is None:
             self.report.unchecked["labels (no model was asked)"] += self.report.checked["receipts recomputed"]
+
+    def _is_local(self) -> bool:
+        """Whether the log says that its network lives on one machine; its name, in leaf 0, says so too."""
+        first = next(iter(self.log.entries(0, 1)), None)
+        return first is not None and isinstance(first.leaf, GenesisLeaf) and first.leaf.network == "local"
 
     def _draw_sample(self) -> frozenset[int] | None:
         """Positions of receipts to recompute, by the auditor's own dice; None for all of them."""

@@ -17,7 +17,7 @@ from perturbnet.doctor.patient import Patient
 from perturbnet.errors import ConfigError, PerturbError, Refused
 from perturbnet.overview.feeds import LiveFeed
 from perturbnet.telemetry.loopback import HOST
-from perturbnet.transport.addresses import check_address
+from perturbnet.wire.addresses import check_address
 
 DEADLINE_S = 5.0
 _WORD = b"perturb doctor\n"

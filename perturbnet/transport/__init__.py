@@ -5,8 +5,8 @@ The SDK's version 11 has no Axon or Dendrite; it signs and verifies plain HTTP r
 validator's. Both treat the other side as hostile: every size, count and duration has a limit, and each
 refusal has a name.
 
-The order of imports: addresses, rates, nonces, evidence -> authentication, connections, intake -> server; and
-addresses, arrivals, exchange -> client.
+The order of imports: rates, nonces, evidence -> authentication, connections, intake -> server; and
+arrivals, exchange -> client.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from perturbnet.errors import PortInUse, TransportError
-from perturbnet.transport.addresses import rate_key
+from perturbnet.wire.addresses import rate_key
 
 
 def guarded_protocol(*, head_timeout_s: float, lifetime_s: float, per_address: int) -> type[asyncio.Protocol]:

@@ -21,7 +21,7 @@ import h11
 
 from perturbnet.errors import Refused, Reject
 from perturbnet.runtime.clock import Clock
-from perturbnet.transport.addresses import PeerAddress
+from perturbnet.wire.addresses import PeerAddress
 
 _READ_BYTES = 262_144  # what asyncio takes from a socket at once
 _FRAMING_BYTES = 65536  # allowed on top of headers and body: chunk sizes, interim responses

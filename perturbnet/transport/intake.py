@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from perturbnet.errors import TransportError
-from perturbnet.transport.addresses import rate_key
 from perturbnet.transport.rates import Rates
+from perturbnet.wire.addresses import rate_key
 
 
 @dataclass(frozen=True, slots=True)

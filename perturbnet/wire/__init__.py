@@ -5,6 +5,7 @@ anything is built, and whatever does not fit is a named error.
 
     messages         AttackChallenge, AttackResponse, Acknowledgement
     target           a miner as the metagraph announces it
+    addresses        which announced addresses are dialled
     images           strict PNG and base64; the digest of pixels
     deltas           what an adversarial image changed, compressed
     canonical_json   RFC 8785, for everything that is hashed or signed

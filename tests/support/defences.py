@@ -25,10 +25,10 @@ from perturbnet.rounds import judging, receipts
 from perturbnet.rules import selection, verification
 from perturbnet.telemetry import loopback
 from perturbnet.transport import NonceStore, client, connections, exchange, intake, server
-from perturbnet.transport.addresses import PeerAddress
 from perturbnet.transport.authentication import MetagraphPermits
 from perturbnet.web.guard import Guard
 from perturbnet.wire import images, keys, messages, untrusted_json
+from perturbnet.wire.addresses import PeerAddress
 
 Patch = pytest.MonkeyPatch
 REMOVERS: dict[str, Callable[[Patch], None]] = {}

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from perturbnet.auditing.answers import FROM_ADDRESS, FROM_PIXELS, RoundCheck
 from perturbnet.auditing.findings import AuditStep
+from perturbnet.auditing.run import Scope
 from perturbnet.errors import Reject
 from perturbnet.ledger import Leaf
 from perturbnet.ledger.leaves import (
@@ -25,9 +27,11 @@ from perturbnet.ledger.leaves import (
     SkipLeaf,
     WeightsLeaf,
 )
+from perturbnet.wire.target import Target
 from tests.support.auditing.honest import (
     HOTKEY,
     Honest,
+    MemoryLog,
     a_challenge,
     first,
     named,
@@ -130,6 +134,62 @@ def test_a_success_without_pixels_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
     report = honest.audit(tampered(honest, place, adversarial_pixels=""))
     assert (AuditStep.ANSWERS, place, "reject") in named(report)
+
+
+def as_if_without_pixels(leaf: ReceiptLeaf, reject: Reject) -> dict[str, Any]:
+    """What a liar writes over a success: the code, and nothing of what was measured."""
+    numbers = ("index_before", "index_after", "linf_u8", "changed", "sum_sq", "ssim_ppb", "psnr_micro_db")
+    texts = ("adversarial_pixels", "delta", "label_before", "label_after", "logits_before", "logits_after")
+    empty = dict.fromkeys(numbers, -1) | dict.fromkeys(texts, "") | {"saturated": -1, "same_as": -1}
+    return {**empty, "reject": reject.value, "score_ppb": 0}
+
+
+@pytest.mark.parametrize("reject", sorted(FROM_PIXELS))
+def test_a_success_rewritten_into_a_failure_of_its_pixels_is_named(honest: Honest, reject: Reject) -> None:
+    place = honest.receipts()[0]
+    leaf = honest.leaves()[place]
+    assert isinstance(leaf, ReceiptLeaf)
+    found = only_answers(honest, place, as_if_without_pixels(leaf, reject))
+    assert found == {"adversarial_pixels"}
+
+
+@pytest.mark.parametrize("reject", sorted(FROM_ADDRESS))
+def test_a_success_rewritten_into_a_miner_that_cannot_be_asked_is_named(
+    honest: Honest, reject: Reject
+) -> None:
+    place = honest.receipts()[0]
+    leaf = honest.leaves()[place]
+    assert isinstance(leaf, ReceiptLeaf)
+    unsigned = {"signature": "", "signed_pixels": "", "body": "", "nonce": ""}
+    assert only_answers(honest, place, as_if_without_pixels(leaf, reject) | unsigned) == {"reject"}
+
+
+@pytest.mark.parametrize(
+    ("host", "local", "reject", "fits"),
+    [
+        (None, False, Reject.NOT_SERVING, True),
+        ("8.8.8.8", False, Reject.NOT_SERVING, False),
+        ("10.0.0.1", False, Reject.ADDRESS_REFUSED, True),
+        ("10.0.0.1", False, Reject.NOT_SERVING, False),
+        ("10.0.0.1", True, Reject.ADDRESS_REFUSED, False),
+        ("no address", True, Reject.ADDRESS_REFUSED, True),
+    ],
+)
+def test_who_cannot_be_asked_follows_from_what_is_announced(
+    honest: Honest, host: str | None, local: bool, reject: Reject, fits: bool
+) -> None:
+    check = RoundCheck(MemoryLog(honest.entries, honest.blobs), honest.source.read, local=local)
+    check._check_announced(3, reject, Target(1, "5F", host, 8091))
+    assert (check.report.findings == []) is fits
+    assert check.report.checked["codes that follow from the metagraph"] == 1
+
+
+def only_answers(honest: Honest, place: int, lie: dict[str, Any]) -> set[str]:
+    """The fields found wrong in one receipt, as an audit's part reads a log: without its history."""
+    report = honest.audit(
+        tampered(honest, place, **lie), scope=lambda size: replace(Scope.whole(size), history=False)
+    )
+    return {name for step, at, name in named(report) if step is AuditStep.ANSWERS and at == place}
 
 
 def test_an_answer_that_is_not_published_is_counted_and_not_believed_silently(honest: Honest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perturbnet.errors import Refused, Reject
-from perturbnet.transport.addresses import check_address, rate_key
+from perturbnet.wire.addresses import check_address, rate_key
 
 GLOBAL = ["8.8.8.8", "1.0.0.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001::1"]
 LOCAL = [
