@@ -81,11 +81,15 @@ def read_genesis(leaf: Leaf) -> Authority:
     """Who may sign, from the first leaf.
 
     Raises:
-        NoteError: it is no genesis leaf, or the hotkey did not sign it.
+        NoteError: it is no genesis leaf, the log is not named by network, netuid and hotkey, or the hotkey
+            did not sign it.
 
     """
     if not isinstance(leaf, GenesisLeaf):
         raise NoteError(f"leaf 0 is a {leaf.kind} leaf, expected genesis: nobody may sign this log")
+    named = origin_of(leaf.network, leaf.netuid, leaf.hotkey)
+    if leaf.origin != named:
+        raise NoteError(f"leaf 0: the log is named {leaf.origin[:160]!r}, expected {named[:160]!r}")
     payload = _payload(leaf.origin, leaf.netuid, leaf.hotkey, leaf.key, "")
     if not keys.verify(leaf.hotkey, DOMAIN, payload, _hex(leaf.signature)):
         raise NoteError(f"leaf 0: the hotkey {leaf.hotkey} did not sign the key of the log")

@@ -221,13 +221,14 @@ OnArrival = Callable[[Arrival], Awaitable[None]]
 class MemoryCourier:
     """Carries messages to functions, `answers` by uid (without one: offline). Keeps the client's rules.
 
-    The miners sign for real: `keypair(uid + 1)` over the challenge of the validator with `keypair(1)`.
+    The miners sign for real: `keypair(uid + 1)` over the challenge of `validator`, or of `keypair(1)`.
     """
 
     answers: Mapping[int, Answer] = field(default_factory=dict)
     response_ms: int = 500
     asked: list[AttackChallenge] = field(default_factory=list)
     acknowledged: list[tuple[Target, Acknowledgement]] = field(default_factory=list)
+    validator: str = ""
 
     async def query_round(
         self,
@@ -277,7 +278,7 @@ class MemoryCourier:
             pixels = None
         payload = response_payload(
             netuid=NETUID,
-            validator=keypair(1).ss58_address,
+            validator=self.validator or keypair(1).ss58_address,
             challenge_id=challenge.challenge_id,
             nonce=arrival.nonce,
             body_sha256=body_digest(body),

@@ -154,7 +154,7 @@ class World:
         rules = build_rules(settings)
         fingerprint = self.fingerprint
         policy = build_policy(settings, rules, fingerprint)
-        hotkey = self.keypair.ss58_address
+        hotkey = self.courier.validator = self.keypair.ss58_address
         config = build_config_leaf(
             settings, self.engine, self.source.identity, hotkey=hotkey, fingerprint=fingerprint
         )

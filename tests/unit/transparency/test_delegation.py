@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 from perturbnet.errors import NoteError
 from perturbnet.ledger.leaves import GenesisLeaf
 from perturbnet.transparency.checkpoints import Checkpoint, sign_checkpoint
-from perturbnet.transparency.delegation import build_genesis, build_key_leaf, read_authority
+from perturbnet.transparency.delegation import build_genesis, build_key_leaf, origin_of, read_authority
 from tests.support.ledger.samples import skip
 from tests.support.transparency.logs import NETUID, hotkey, log_key
 
@@ -18,6 +18,16 @@ KEY = log_key("1", ALICE)
 
 def genesis() -> GenesisLeaf:
     return build_genesis(ALICE, KEY, network="local", netuid=NETUID, created_ms=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("network", "finney"), ("netuid", 8), ("origin", "x"), ("hotkey", hotkey("bob").ss58_address)],
+)
+def test_a_log_is_named_by_network_netuid_and_hotkey(field: str, value: str | int) -> None:
+    leaf = genesis()
+    with pytest.raises(NoteError, match="the log is named"):
+        read_authority(type(leaf)(**{**asdict(leaf), field: value}), [])
 
 
 def test_a_key_is_handed_on() -> None:
@@ -50,14 +60,15 @@ def test_another_hotkey_needs_the_key_before() -> None:
 
 def test_only_the_hotkey_begins_a_log() -> None:
     leaf = genesis()
-    for field, value in {
-        "hotkey": hotkey("bob").ss58_address,
-        "origin": "x",
-        "netuid": 8,
-        "signature": "zz",
-    }.items():
+    bob = hotkey("bob").ss58_address
+    for changes in (
+        {"signature": "zz"},
+        {"netuid": 8, "origin": origin_of("local", 8, leaf.hotkey)},
+        {"network": "finney", "origin": origin_of("finney", NETUID, leaf.hotkey)},
+        {"hotkey": bob, "origin": origin_of("local", NETUID, bob)},
+    ):
         with pytest.raises(NoteError, match="did not sign the key"):
-            read_authority(type(leaf)(**{**asdict(leaf), field: value}), [])
+            read_authority(type(leaf)(**{**asdict(leaf), **changes}), [])
     other = sign_checkpoint(Checkpoint("perturb/other", 0, bytes(32)), KEY)
     with pytest.raises(NoteError, match="a checkpoint of perturb/other"):
         read_authority(leaf, []).verify(other)
