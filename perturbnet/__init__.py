@@ -90,5 +90,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Every public name, imported already or not: what completion shows."""
-    return sorted({*globals(), *__all__})
+    """The public names and no others, imported already or not: what completion shows."""
+    return sorted(__all__)

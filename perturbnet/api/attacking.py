@@ -67,7 +67,7 @@ def attack(
         epsilon: the most that a value may change, in units of full scale (1 = 255 levels): decimal text or a
             number. The rules' `max_linf_delta` caps it, and is meant by None.
         rules: gates and weights; None means `default_rules()`.
-        name: `exchange`, `pgd`, or a third party's that is installed; `perturb attack --list` names them.
+        name: a registered attack's; `perturb attack --list` names them, third parties' too.
         seed: makes two searches differ.
 
     Raises:

@@ -62,8 +62,12 @@ def run_plan(
 
     Raises:
         AttackError: `record` holds another plan's trials.
+        ArtifactMissing: the profile is not prepared on this machine; the hint says how to.
 
     """
+    open_bench_source(
+        settings.profile, settings.cache_dir
+    )  # what is not prepared is said before anything begins
     header = {"format": FORMAT, "profile": settings.profile, **_shared(plan)}
     names = {spec: open_contender(spec).name for spec in plan.attacks}
     done = {(trial["attack"], trial["image"]): trial for trial in _read(record, header)}

@@ -116,7 +116,7 @@ class Validator:
         return 0 < self.settings.max_rounds <= self.rounds.journal.state.rounds
 
 
-async def wire(settings: Settings, journal: Journal, chain: Chain, keypair: Keypair) -> Validator:
+async def assemble(settings: Settings, journal: Journal, chain: Chain, keypair: Keypair) -> Validator:
     """Open engine and data set, record what this run computes with, and connect it all."""
     clock = SystemClock()
     metagraph = await chain.metagraph()
@@ -194,7 +194,7 @@ async def validate(loaded: Loaded, stop: asyncio.Event) -> None:
         read_deadline_s=float(settings.chain_deadline_seconds),
     )
     try:
-        validator = await wire(settings, journal, chain, keypair)
+        validator = await assemble(settings, journal, chain, keypair)
         network, netuid = settings.network, settings.netuid
         log.info("Validator %s started on %s, netuid %d", keypair.ss58_address, network, netuid)
         chain.observe = validator.watch.chain_called

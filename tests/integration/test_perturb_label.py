@@ -34,12 +34,13 @@ from perturbnet.classifier.engine import prepare
 from perturbnet.classifier.preprocessing import PRODUCTION, REFERENCE, Preprocessing
 from perturbnet.datasets.reference import load_photographs
 from perturbnet.datasets.rendering import CLASSES, render
-from perturbnet.errors import ImageError
+from perturbnet.errors import ImageError, Reject
 from perturbnet.wire.images import Pixels, decode_png, encode_png, pixel_digest
 from tests.integration.crafted_pngs import crafted_pngs
 from tests.integration.damaged_artefacts import damaged_artefacts
 
-AUDITOR = Path(__file__).parents[2] / "perturb_label"
+PROGRAM = Path(__file__).parents[2] / "perturb_label"
+PNG_SUITE = Path(__file__).parents[1] / "golden" / "png"
 REFUSED_MODEL = 3
 
 pytestmark = pytest.mark.needs("cc", "make")
@@ -53,7 +54,7 @@ class Model:
 
 
 def build(folder: Path, *settings: str, target: str = "all") -> Path:
-    command = ["make", "-s", "-C", str(AUDITOR), f"BUILD={folder}", *settings, target]
+    command = ["make", "-s", "-C", str(PROGRAM), f"BUILD={folder}", *settings, target]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr  # not one warning either
@@ -316,6 +317,20 @@ def test_every_png_fault_has_the_code_of_the_python_walk(checked: Path, model: M
     found = answers(checked, "--json", model.path, *files, status=1)
     assert {name: row.get("reject") or row["pixels"] for name, row in zip(names, found, strict=True)} == {
         name: expected[name] for name in names
+    }
+
+
+def test_every_refused_file_of_the_png_suite_has_the_code_of_the_python_walk(
+    checked: Path, model: Model
+) -> None:
+    """The suite holds every `png_` code, so a code that only one implementation knows is noticed."""
+    expected = {path: expected_code(path.read_bytes()) for path in sorted(PNG_SUITE.glob("*.png"))}
+    refused = {path: code for path, code in expected.items() if code.startswith("png_")}
+    known = {code.value for code in Reject if code.value.startswith("png_")}
+    assert set(refused.values()) >= known - {Reject.PNG_SIZE.value}  # which only a challenge's size decides
+    found = answers(checked, "--json", model.path, *refused, status=1)
+    assert {path.name: row.get("reject") for path, row in zip(refused, found, strict=True)} == {
+        path.name: code for path, code in refused.items()
     }
 
 

@@ -12,7 +12,7 @@ from perturbnet.attack_comparison.contenders import PUBLIC, contender_names, exp
 from perturbnet.attack_comparison.running import ComparisonPlan, run_plan
 from perturbnet.commands.bench_attacks import bench
 from perturbnet.config import load_settings
-from perturbnet.errors import AttackError, ConfigError
+from perturbnet.errors import ArtifactMissing, AttackError, ConfigError
 
 SETTINGS = load_settings({"PERTURB_PROFILE": "reference", "PERTURB_DEVICE": "cpu"}).settings
 HEADER_OF_ANOTHER = '{"format": 1, "profile": "reference", "budget_s": 3.0}\n'
@@ -54,6 +54,18 @@ def test_a_record_of_another_plan_is_refused(tmp_path: Path) -> None:
         run_plan(ComparisonPlan(("fgsm",), 1, 18.0, virtual=True), SETTINGS, record, jobs=1, progress=ignore)
     assert refused.value.hint == "name another --record"
     assert record.read_text() == HEADER_OF_ANOTHER
+
+
+def test_a_profile_that_is_not_prepared_is_said_and_nothing_is_recorded(tmp_path: Path) -> None:
+    unprepared = load_settings(
+        {"PERTURB_PROFILE": "imagenet100", "PERTURB_CACHE_DIR": str(tmp_path)}
+    ).settings
+    record = tmp_path / "record.jsonl"
+    with pytest.raises(ArtifactMissing):
+        run_plan(
+            ComparisonPlan(("fgsm",), 1, 18.0, virtual=True), unprepared, record, jobs=1, progress=ignore
+        )
+    assert not record.exists()
 
 
 def test_bad_budgets_are_a_usage_error() -> None:

@@ -6,6 +6,7 @@ the rules. (That the hashes then no longer fit the anchors is shown in test_publ
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from perturbnet.ledger.leaves import (
     WeightsLeaf,
 )
 from perturbnet.wire.target import Target
+from tests.golden import make_verdicts
 from tests.support.auditing.honest import (
     HOTKEY,
     Honest,
@@ -134,6 +136,14 @@ def test_a_success_without_pixels_is_named(honest: Honest) -> None:
     place = honest.receipts()[0]
     report = honest.audit(tampered(honest, place, adversarial_pixels=""))
     assert (AuditStep.ANSWERS, place, "reject") in named(report)
+
+
+def test_the_codes_that_need_pixels_are_those_that_verdicts_with_pixels_have() -> None:
+    rows = json.loads((make_verdicts.FOLDER / "index.json").read_text())
+    verdicts = [json.loads(row["verdict"]) for row in rows["cases"]]
+    failed = {found["reject"] for found in verdicts if found["adversarial_pixels"]} - {Reject.OK.value}
+    assert failed == {code.value for code in FROM_PIXELS}
+    assert not failed & {found["reject"] for found in verdicts if not found["adversarial_pixels"]}
 
 
 def as_if_without_pixels(leaf: ReceiptLeaf, reject: Reject) -> dict[str, Any]:
