@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from perturbnet.datasets.draws import SeededNumbers
+from perturbnet.datasets.seeded_numbers import SeededNumbers
 from perturbnet.datasets.shapes import SHAPES, UNIT, Grid, Inside, block, disc, rod
 from perturbnet.wire.images import Pixels
 

@@ -6,7 +6,7 @@ validator's. Both treat the other side as hostile: every size, count and duratio
 refusal has a name.
 
 The order of imports: rates, nonces, evidence -> authentication, connections, intake -> server; and
-arrivals, exchange -> client.
+arrivals, http_exchange -> client.
 """
 
 from __future__ import annotations

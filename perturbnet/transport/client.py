@@ -25,7 +25,7 @@ from typing import Any
 from perturbnet.errors import Refused, Reject, TransportError
 from perturbnet.runtime.clock import Clock, SystemClock
 from perturbnet.transport.arrivals import Arrival, Delivery, Query
-from perturbnet.transport.exchange import Caps, Post, Reply, post
+from perturbnet.transport.http_exchange import Caps, Post, Reply, post
 from perturbnet.transport.signatures import sign_request
 from perturbnet.wire import keys, messages
 from perturbnet.wire.addresses import check_address

@@ -24,7 +24,7 @@ from perturbnet.errors import ImageError, Refused, Reject
 from perturbnet.rounds import judging, receipts
 from perturbnet.rules import selection, verification
 from perturbnet.telemetry import loopback
-from perturbnet.transport import NonceStore, client, connections, exchange, intake, server
+from perturbnet.transport import NonceStore, client, connections, http_exchange, intake, server
 from perturbnet.transport.authentication import MetagraphPermits
 from perturbnet.web.guard import Guard
 from perturbnet.wire import images, keys, messages, untrusted_json
@@ -70,28 +70,28 @@ def _(patch: Patch) -> None:
 
 @removes("endless-answer")
 def _(patch: Patch) -> None:
-    patch.setattr(exchange, "_count", lambda *_: None)
-    patch.setattr(exchange, "_take_body", lambda incoming, data: incoming.body.extend(data))
+    patch.setattr(http_exchange, "_count", lambda *_: None)
+    patch.setattr(http_exchange, "_take_body", lambda incoming, data: incoming.body.extend(data))
 
 
 @removes("header-bomb")
 def _(patch: Patch) -> None:
-    patch.setattr(exchange, "_take_head", lambda incoming, head: setattr(incoming, "head", head))
-    patch.setattr(client, "Caps", lambda body, _header: exchange.Caps(body, 2**30))
+    patch.setattr(http_exchange, "_take_head", lambda incoming, head: setattr(incoming, "head", head))
+    patch.setattr(client, "Caps", lambda body, _header: http_exchange.Caps(body, 2**30))
 
 
 @removes("encoded-answer")
 @removes("content-type")
 def _(patch: Patch) -> None:
-    patch.setattr(exchange, "_take_head", lambda incoming, head: setattr(incoming, "head", head))
+    patch.setattr(http_exchange, "_take_head", lambda incoming, head: setattr(incoming, "head", head))
 
 
 @removes("redirect")
 def _(patch: Patch) -> None:
-    def complete(incoming: Any, head: Any, received_s: float) -> exchange.Reply:
-        return exchange.Reply(list(head.headers), bytes(incoming.body), received_s)
+    def complete(incoming: Any, head: Any, received_s: float) -> http_exchange.Reply:
+        return http_exchange.Reply(list(head.headers), bytes(incoming.body), received_s)
 
-    patch.setattr(exchange, "_complete", complete)
+    patch.setattr(http_exchange, "_complete", complete)
 
 
 @removes("refusals-kept")

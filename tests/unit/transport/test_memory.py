@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from perturbnet.errors import Reject
 from perturbnet.transport import ClientLimits, intake
-from perturbnet.transport.exchange import _Incoming
+from perturbnet.transport.http_exchange import _Incoming
 from tests.support.transport.peers import Script, ask, http, replying, verdict_on, writing
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from perturbnet.datasets.draws import SeededNumbers
+from perturbnet.datasets.seeded_numbers import SeededNumbers
 
 
 def test_the_stream_is_pinned() -> None:
