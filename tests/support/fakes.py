@@ -268,23 +268,27 @@ class MemoryCourier:
             return replace(arrival, reject=body, detail="on purpose")
         if len(body) > cap:
             return replace(arrival, reject=Reject.BODY_TOO_LARGE)
-        return replace(arrival, body=body, signature=self._sign(arrival, body, challenge))
-
-    def _sign(self, arrival: Arrival, body: bytes, challenge: AttackChallenge) -> str:
-        """Sign as the miner's server does, whatever the body is."""
-        try:
-            pixels = parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256
-        except MessageError:
-            pixels = None
-        payload = response_payload(
-            netuid=NETUID,
-            validator=self.validator or keypair(1).ss58_address,
-            challenge_id=challenge.challenge_id,
-            nonce=arrival.nonce,
-            body_sha256=body_digest(body),
-            pixels_sha256=pixels,
+        signature = sign_answer(
+            target.uid, body, challenge.challenge_id, nonce=arrival.nonce, validator=self.validator
         )
-        return "0x" + keys.sign(keypair(arrival.uid + 1), RESPONSE_DOMAIN, payload).hex()
+        return replace(arrival, body=body, signature=signature)
+
+
+def sign_answer(uid: int, body: bytes, challenge_id: str, *, nonce: str, validator: str = "") -> str:
+    """What the server of the miner with this uid signs, over this body and the pixels that it names."""
+    try:
+        pixels = parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256
+    except MessageError:
+        pixels = None
+    payload = response_payload(
+        netuid=NETUID,
+        validator=validator or keypair(1).ss58_address,
+        challenge_id=challenge_id,
+        nonce=nonce,
+        body_sha256=body_digest(body),
+        pixels_sha256=pixels,
+    )
+    return "0x" + keys.sign(keypair(uid + 1), RESPONSE_DOMAIN, payload).hex()
 
 
 def keypair(number: int) -> Keypair:

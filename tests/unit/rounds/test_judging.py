@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perturbnet.errors import LedgerError, MessageError, ModelError, Reject
+from perturbnet.errors import LedgerError, ModelError, Reject
 from perturbnet.ledger import ArrivalRow, BlobStore
 from perturbnet.rounds import judging as judging_module
 from perturbnet.rounds.judging import Evidence, Judges, Judging, room_for
 from perturbnet.rounds.receipts import judge_answers, read_answer
 from perturbnet.rules.classification import Classification
 from perturbnet.rules.verification import Task, Verification
-from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels
-from perturbnet.wire.messages import RESPONSE_DOMAIN, AttackResponse, body_digest, parse, response_payload
-from tests.support.fakes import NETUID, RULES, BlockEngine, flip, keypair, response_body, texture
+from tests.support.fakes import NETUID, RULES, BlockEngine, flip, keypair, response_body, sign_answer, texture
 
 pytestmark = pytest.mark.anyio
 CLEAN = texture("judging")
@@ -67,7 +65,8 @@ class Bench:
     def note(self, uid: int, body: bytes) -> ArrivalRow:
         self.bodies[uid] = body
         key, digest = keypair(uid + 1), self.evidence.bodies.put(body)
-        return ArrivalRow(4, uid, key.ss58_address, "ok", digest, "7", signature(uid, body), 900)
+        signed = sign_answer(uid, body, TASK.challenge_id, nonce="7")
+        return ArrivalRow(4, uid, key.ss58_address, "ok", digest, "7", signed, 900)
 
     def judging(
         self, *, together: int = 1, task: Task = TASK, clean: Classification | None = LABEL
@@ -98,23 +97,6 @@ def variants(count: int) -> Iterator[Pixels]:
         pixels = fooling.copy()
         pixels[number // 64, number % 64] = CLEAN[number // 64, number % 64]
         yield pixels
-
-
-def signature(uid: int, body: bytes) -> str:
-    """The miner's, over this body and the pixels that it names."""
-    try:
-        pixels = parse(AttackResponse, body, max_bytes=len(body)).pixels_sha256
-    except MessageError:
-        pixels = None
-    payload = response_payload(
-        netuid=NETUID,
-        validator=TASK.validator,
-        challenge_id=TASK.challenge_id,
-        nonce="7",
-        body_sha256=body_digest(body),
-        pixels_sha256=pixels,
-    )
-    return "0x" + keys.sign(keypair(uid + 1), RESPONSE_DOMAIN, payload).hex()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -12,11 +12,10 @@ from perturbnet.ledger.leaves import ChallengeLeaf
 from perturbnet.rounds.receipts import NO_ONE, Judged, build_task, judge_answers, read_answer, write_receipts
 from perturbnet.rounds.terms import Terms
 from perturbnet.rules.verification import Image, Verdict, Verification
-from perturbnet.wire import keys
 from perturbnet.wire.images import Pixels, pixel_digest
-from perturbnet.wire.messages import RESPONSE_DOMAIN, body_digest, response_payload
+from perturbnet.wire.messages import body_digest
 from perturbnet.wire.target import Target
-from tests.support.fakes import NETUID, RULES, BlockEngine, flip, keypair, response_body, texture
+from tests.support.fakes import NETUID, RULES, BlockEngine, flip, keypair, response_body, sign_answer, texture
 from tests.support.ledger.samples import plain
 
 CLEAN = texture("receipts")
@@ -35,23 +34,14 @@ def row(uid: int, reject: Reject = Reject.OK, data: bytes = b"", signature: str 
     return ArrivalRow(4, uid, hotkey, reject.value, digest, "7", signature, 900)
 
 
-def sent(uid: int, data: bytes, pixels: str | None = None) -> tuple[ArrivalRow, Image | Verdict]:
+def sent(uid: int, data: bytes) -> tuple[ArrivalRow, Image | Verdict]:
     """A body that arrived, with the miner's signature over it, read."""
-    payload = response_payload(
-        netuid=NETUID,
-        validator=TERMS.validator,
-        challenge_id=OPENED.hash,
-        nonce="7",
-        body_sha256=body_digest(data),
-        pixels_sha256=pixels,
-    )
-    signature = "0x" + keys.sign(keypair(uid + 1), RESPONSE_DOMAIN, payload).hex()
-    noted = row(uid, data=data, signature=signature)
+    noted = row(uid, data=data, signature=sign_answer(uid, data, OPENED.hash, nonce="7"))
     return noted, read_answer(Verification(TASK, ENGINE), noted, data)
 
 
 def image(uid: int, pixels: Pixels) -> tuple[ArrivalRow, Image | Verdict]:
-    return sent(uid, body(pixels), pixel_digest(pixels))
+    return sent(uid, body(pixels))
 
 
 def judge(*answers: tuple[ArrivalRow, Image | Verdict], duplicates: str = "record") -> list[Judged]:
